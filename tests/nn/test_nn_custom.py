@@ -6,19 +6,21 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from torch import nn
 
 from triscale.errors import BudgetError, NetworkError
 from triscale.families import get
-from triscale.network.cost import cost
+from triscale.network.cost import Counts, cost
 from triscale.network.custom import CustomNetwork
+from triscale.nn import trace
 from triscale.nn.build import build
 from triscale.nn.classifier import Classifier
-from triscale.nn.custom import trace_cost, trace_counts
+from triscale.nn.trace import trace_cost, trace_counts
 from triscale.scaling.apply import scale_to
 from triscale.scaling.budget import Budget
-from triscale.scaling.fit import fit_budget_traced
-from triscale.scaling.law import EFFICIENTNET
+from triscale.scaling.fit_traced import fit_budget_traced
+from triscale.scaling.law import EFFICIENTNET, Law
 
 SOURCE = """
 import torch
@@ -69,6 +71,107 @@ def too_deep(depth, width, classes):
 
 
 number = 3
+
+
+class Classified(nn.Module):
+    def __init__(self, body, channels, classes):
+        super().__init__()
+        self.body, self.classifier = body, nn.Linear(channels, classes)
+
+    def forward(self, images):
+        return self.classifier(self.body(images).mean((2, 3)))
+
+
+class Standardized(nn.Module):
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs, 3, 3))
+
+    def forward(self, maps):
+        return nn.functional.conv2d(maps, self.weight / self.weight.std(), padding=1)
+
+
+def functional(depth, width, classes):
+    return Classified(nn.Sequential(Standardized(3, 8), nn.ReLU(), nn.ConvTranspose2d(8, 4, 2, stride=2)), 4, classes)
+
+
+def item(depth, width, classes):
+    rates = [rate.item() for rate in torch.linspace(0, 0.1, 3)]
+    return Classified(nn.Sequential(nn.Conv2d(3, 8, 3), nn.Dropout(rates[1])), 8, classes)
+
+
+def values(depth, width, classes):
+    class Scaled(nn.Module):
+        def forward(self, images):
+            return images / float(images.abs().max().numpy())
+    return Classified(nn.Sequential(Scaled(), nn.Conv2d(3, 8, 3)), 8, classes)
+
+
+class Attention(nn.Module):
+    def __init__(self, fused):
+        super().__init__()
+        self.fused, self.qkv = fused, nn.Linear(16, 48)
+
+    def forward(self, maps):
+        q, k, v = self.qkv(maps.flatten(2).mT).chunk(3, -1)
+        if self.fused:
+            out = nn.functional.scaled_dot_product_attention(q, k, v)
+        else:
+            out = (q @ k.mT / 4).softmax(-1) @ v
+        return out.mT.unflatten(2, maps.shape[2:])
+
+
+def fused(depth, width, classes, fused=True):
+    return Classified(nn.Sequential(nn.Conv2d(3, 16, 8, 8), Attention(fused)), 16, classes)
+
+
+def explicit(depth, width, classes):
+    return fused(depth, width, classes, False)
+
+
+class Layers(nn.Module):
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, maps):
+        out = self.layer(maps.flatten(2).mT)
+        return (out[0] if isinstance(out, tuple) else out).mT.unflatten(2, maps.shape[2:])
+
+
+def recurrent(depth, width, classes):
+    return Classified(nn.Sequential(nn.Conv2d(3, 16, 8, 8), Layers(nn.LSTM(16, 12, 2, batch_first=True))), 12, classes)
+
+
+def transformer(depth, width, classes):
+    layer = nn.TransformerEncoderLayer(16, 2, 24, batch_first=True)
+    return Classified(nn.Sequential(nn.Conv2d(3, 16, 8, 8), Layers(layer)), 16, classes)
+
+
+def fixed_size(depth, width, classes):
+    class Fixed(nn.Module):
+        def forward(self, images):
+            assert images.shape[2] == 64, f"input height {images.shape[2]} is not that of the model (64)"
+            return images
+    channels = max(1, round(32 * width))
+    layers = [nn.Conv2d(channels, channels, 3, padding=1) for _ in range(max(1, round(4 * depth)))]
+    return Classified(nn.Sequential(Fixed(), nn.Conv2d(3, channels, 1), *layers), channels, classes)
+
+
+def large_images(depth, width, classes):
+    return Classified(nn.Sequential(nn.Conv2d(3, 8, 8, 8), nn.Conv2d(8, max(1, round(32 * width)), 7)),
+                      max(1, round(32 * width)), classes)
+
+
+def broken(depth, width, classes):
+    raise ValueError("the embedding must be divisible by the heads.")
+
+
+def misspelled(depth, width, classes):
+    class Misspelled(nn.Module):
+        def forward(self, images):
+            return self.bodi(images)
+    return Misspelled()
 """
 
 
@@ -122,6 +225,38 @@ def test_plain_module_is_counted():
     assert (count_network.biased, count_network.normalized) == (area * 8 + 10, area * 8)
 
 
+def test_functions_of_torch_and_transposed_convolutions_are_counted():
+    traced = trace_cost(own("functional", resolution=32, classes=10))
+    assert traced.macs == 32 * 32 * 8 * 27 + 32 * 32 * 8 * 4 * 4 + 40
+    assert traced.activations == 32 * 32 * 8 + 64 * 64 * 4 + 10
+    assert {stage.name: stage.activations for stage in traced.stages} == {"body": 24576, "classifier": 10}
+
+
+@pytest.mark.parametrize("function", ["item", "values"])
+def test_model_that_needs_values_is_counted_with_real_tensors(function):
+    state = torch.get_rng_state()
+    traced = trace_cost(own(function, resolution=32, classes=10))
+    assert (traced.params, traced.macs, traced.activations) == (8 * 28 + 90, 30 * 30 * 8 * 27 + 80, 30 * 30 * 8 + 10)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_attention_is_counted_the_same_however_it_is_written():
+    first, second = (trace_cost(own(function, resolution=64, classes=10)) for function in ("fused", "explicit"))
+    assert first == second
+    tokens = 64
+    assert first.activations == tokens * 16 + tokens * 48 + tokens * tokens + tokens * 16 + 10
+
+
+@pytest.mark.parametrize("function", ["fused", "recurrent", "transformer"])
+def test_counts_do_not_depend_on_the_device(function, monkeypatch):
+    network = own(function, resolution=64, classes=10)
+    on_meta = trace_cost(network)
+    monkeypatch.setattr(trace, "_needs_values", {network.function})
+    assert trace_cost(network) == on_meta
+    if function == "recurrent":  # two layers of four gates, from input and from state, for each of 64 tokens
+        assert on_meta.macs == 64 * 16 * 192 + 64 * 48 * (16 + 12) + 64 * 48 * (12 + 12) + 120
+
+
 def test_build_accepts_published_and_custom_networks():
     assert isinstance(build(own("ours")), Classifier)
     assert isinstance(build(own("plain")), nn.Sequential)
@@ -141,6 +276,49 @@ def test_custom_network_is_fitted():
     assert fit.limits[0].used > 0.7
     with pytest.raises(BudgetError, match="no network scaled from own"):
         fit_budget_traced(baseline, EFFICIENTNET, Budget(macs=100), trace_counts)
+
+
+def test_size_at_which_a_model_fails_is_never_the_result():
+    baseline = own("fixed_size", resolution=64, classes=10, total_stride=2)
+    full = trace_counts(baseline).macs
+    for share in (0.3, 1.0, 4.0):
+        law = EFFICIENTNET if share > 1 else Law(alpha=1.2, beta=1.1, gamma=1)
+        fit = fit_budget_traced(baseline, law, Budget(macs=share * full), trace_counts)
+        assert fit.network.resolution == 64
+        assert 0.6 < fit.limits[0].used <= 1
+    with pytest.raises(BudgetError, match=r"smaller sizes fail: .*input height .*--law 1.2,1.1,1 keeps the resolution"):
+        fit_budget_traced(baseline, EFFICIENTNET, Budget(macs=0.3 * full), trace_counts)
+
+
+def test_fit_begins_at_the_size_of_the_model():
+    tried = []
+
+    def count(network: CustomNetwork) -> Counts:
+        tried.append(network.resolution)
+        return trace_counts(network)
+
+    baseline = own("large_images", resolution=96, classes=10, total_stride=8)
+    fit = fit_budget_traced(baseline, EFFICIENTNET, Budget(macs=1.3 * trace_counts(baseline).macs), count)
+    assert tried[0] == 96
+    assert min(tried) >= 96
+    assert fit.limits[0].used > 0.8
+    with pytest.raises(NetworkError, match="cannot be run at depth 1, width 1, 32 px"):
+        fit_budget_traced(baseline.replace(resolution=32), EFFICIENTNET, Budget(macs=1e9), trace_counts)
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (
+            "broken",
+            r"cannot be built at .*: ValueError: the embedding must .* heads \(own_networks.py, line \d+\)$",
+        ),
+        ("misspelled", r"cannot be run at .*: AttributeError: .*'bodi'.* \(own_networks.py, line \d+\)$"),
+    ],
+)
+def test_failure_of_a_model_names_its_line(function, message):
+    with pytest.raises(NetworkError, match=message):
+        trace_cost(own(function))
 
 
 @pytest.mark.parametrize(
@@ -167,7 +345,10 @@ def test_missing_module_is_reported():
     [
         ("maps", r"own_networks:maps returns \(1, 1000, 64, 64\) for one image; expected \(1, 1000\) logits"),
         ("pair", r"own_networks:pair returns tuple for one image; expected \(1, 1000\) logits"),
-        ("too_deep", "own_networks:too_deep cannot be counted at 64 px on the meta device"),
+        (
+            "too_deep",
+            "too_deep cannot be run at depth 1, width 1, 64 px: RuntimeError: .*Kernel size can't be greater than",
+        ),
     ],
 )
 def test_untraceable_module_is_reported(function, message):

@@ -22,7 +22,8 @@ from triscale.network.custom import CustomNetwork
 from triscale.network.spec import Basic, Bottleneck, Conv, Head, MBConv, Network, Stage, Stem
 from triscale.scaling.apply import scale
 from triscale.scaling.budget import Budget, cost_value
-from triscale.scaling.fit import Fit, fit_budget, fit_budget_traced
+from triscale.scaling.fit import Fit, fit_budget
+from triscale.scaling.fit_traced import fit_budget_traced
 from triscale.scaling.law import EFFICIENTNET, Law
 
 B0, V2, R50 = get("efficientnet_b0"), get("mobilenet_v2"), get("resnet50")

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from triscale.errors import BudgetError
 from triscale.network.cost import Counts, count_network
-from triscale.network.custom import AnyNetwork, CustomNetwork
+from triscale.network.custom import AnyNetwork
 from triscale.network.latency import Predictor, predict
 from triscale.network.spec import Network
 from triscale.notebook import html_table
@@ -27,8 +27,6 @@ LOOK_AHEAD = 32
 SAME_PHI = 1e-6
 """Steps closer than this have the same phi."""
 
-MAX_TRACED_PHI = 16.0
-MIN_TRACED_STEP = 1 / 256
 
 Count = Callable[[Network], Counts | TimedCounts]
 
@@ -141,12 +139,12 @@ def fit_budget(network: Network, law: Law, budget: Budget, predictor: Predictor 
     chain = Chain(network, law, _phi_beyond(network, law, budget, count))
     length = _longest(chain, budget, count)
     if length < 0:
-        raise BudgetError(_too_small_message(network, count(chain.at(0)), budget))
+        raise BudgetError(too_small_message(network, count(chain.at(0)), budget))
     extra = _extra_steps(chain, length, budget, count)
     fitted = chain.at(length, extra)
     start, phi = _phi_of(chain, length)
     steps = _describe((*chain.steps[start:length], *extra), network)
-    fit = _make_fit(network, fitted, law, phi, steps, budget, count(fitted))
+    fit = make_fit(network, fitted, law, phi, steps, budget, count(fitted))
     return fit if budget.latency is None else fit.replace(predictor=predictor)
 
 
@@ -159,61 +157,7 @@ def _counting(budget: Budget, predictor: Predictor | None) -> Count:
     return lambda network: TimedCounts(count_network(network), math.ceil(predict(predictor, network) * MICROSECONDS))
 
 
-def fit_budget_traced(
-    network: CustomNetwork, law: Law, budget: Budget, count: Callable[[CustomNetwork], Counts]
-) -> Fit:
-    """Fit a custom model to a budget, with a function that counts its cost.
-
-    A bisection over phi, to 1/256, finds the resolution. A second one over the phi of depth and width at that
-    resolution uses the remaining budget. The cost need not grow monotonically, but the result was counted and fits.
-
-    Args:
-        network: The custom model.
-        law: The scaling law.
-        budget: The limits.
-        count: Returns the counts of a custom model.
-
-    Raises:
-        BudgetError: The smallest network is too large, or the law never reaches the budget.
-    """
-    low = -MAX_TRACED_PHI
-    smallest = scale(network, law.at(low))
-    counts = count(smallest)
-    if not budget.admits(counts):
-        raise BudgetError(_too_small_message(network, counts, budget))
-    if law.nominal_growth == 1:
-        return _make_fit(network, network, law, 0.0, (), budget, counts)
-    largest = min(MAX_TRACED_PHI, law.max_phi)
-    high = low + 1.0
-    while budget.admits(count(scale(network, law.at(high)))):
-        if high >= largest:
-            raise BudgetError(_unreachable_message(network, law, budget, largest))
-        low, high = high, min(high + 1.0, largest)
-    phi = _bisect(low, high, lambda middle: budget.admits(count(scale(network, law.at(middle)))))
-    fitted = scale(network, law.at(phi))
-
-    def grown(middle: float) -> CustomNetwork:
-        return scale(network, law.at(middle)).replace(resolution=fitted.resolution)
-
-    larger_phi = phi
-    if law.alpha * law.beta > 1:
-        low, high = phi, min(phi + 1.0, largest)
-        while high < largest and budget.admits(count(grown(high))):
-            low, high = high, min(high + 1.0, largest)
-        larger_phi = _bisect(low, high, lambda middle: budget.admits(count(grown(middle))))
-    steps = (f"depth and width as at phi {larger_phi:.4g}",) if larger_phi > phi else ()
-    return _make_fit(network, grown(larger_phi), law, phi, steps, budget, count(grown(larger_phi)))
-
-
-def _bisect(low: float, high: float, admits: Callable[[float], bool]) -> float:
-    """Return the largest admitted number that a bisection finds between ``low``, which is admitted, and ``high``."""
-    while high - low > MIN_TRACED_STEP:
-        middle = (low + high) / 2
-        low, high = (middle, high) if admits(middle) else (low, middle)
-    return low
-
-
-def _make_fit(
+def make_fit(
     baseline: AnyNetwork,
     fitted: AnyNetwork,
     law: Law,
@@ -222,6 +166,7 @@ def _make_fit(
     budget: Budget,
     counts: Counts | TimedCounts,
 ) -> Fit:
+    """Return the record of a fit."""
     limits = tuple(
         Limit(name=name, requested=limit, achieved=cost_value(counts, name)) for name, limit in budget.limits.items()
     )
@@ -289,7 +234,7 @@ def _phi_beyond(network: Network, law: Law, budget: Budget, count: Count) -> flo
     phi = min(-4 * stride, law.max_phi)
     while budget.admits(count(scale(network, law.at(phi)))):
         if phi == law.max_phi:
-            raise BudgetError(_unreachable_message(network, law, budget, phi))
+            raise BudgetError(unreachable_message(network, law, budget, phi))
         phi = min(phi + stride, law.max_phi)
     return min(phi + stride, law.max_phi)
 
@@ -339,14 +284,16 @@ def _describe_dimension(dimension: Dimension, value: int, network: Network) -> s
     return f"{'head' if index == len(network.stages) else f'stage {index}'}: {value} channels"
 
 
-def _unreachable_message(network: AnyNetwork, law: Law, budget: Budget, phi: float) -> str:
+def unreachable_message(network: AnyNetwork, law: Law, budget: Budget, phi: float) -> str:
+    """Return the reason to refuse a budget that a law does not reach up to ``phi``."""
     return (
         f"the law ({law}) does not reach {budget} from {network.name} (tried up to phi {phi:.3g}): "
         "give a smaller budget, or add a limit that grows with the law, such as MACs"
     )
 
 
-def _too_small_message(network: AnyNetwork, smallest: Counts | TimedCounts, budget: Budget) -> str:
+def too_small_message(network: AnyNetwork, smallest: Counts | TimedCounts, budget: Budget) -> str:
+    """Return the reason to refuse a budget that the smallest network exceeds."""
     missed = [
         f"at least {format_cost(name, _rounded_up(cost_value(smallest, name)))}"
         for name, limit in budget.limits.items()

@@ -31,7 +31,7 @@ def count_exactly(network: AnyNetwork) -> Counts:
     """Count a network of blocks from its operation tree.
 
     Raises:
-        NetworkError: It is a custom model, which must be traced; pass :func:`triscale.nn.custom.trace_counts` instead.
+        NetworkError: It is a custom model, which must be traced; pass :func:`triscale.nn.trace.trace_counts` instead.
     """
     if isinstance(network, CustomNetwork):
         raise NetworkError(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import stat
 import struct
 import warnings
 import zlib
@@ -21,18 +19,17 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.PpmImagePlugin import PpmImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
-from pydantic import PositiveInt
 
 from triscale.data.images.arrays import SIGNATURE, array_header, array_size, read_array
 from triscale.data.images.bands import AnyImage
 from triscale.data.images.channels import PICTURE_CHANNELS, fit_channels, load_channels, to_eight_bits
 from triscale.data.images.color import BadImage, FileTooLarge, NotAnImage, to_rgb
+from triscale.data.images.files import DEFAULT_LIMITS, NO_LIMITS, ImageLimits, read_bytes, too_large
 from triscale.data.images.header import check_png, end_of_scan, format_of, orientation
 from triscale.data.images.optional_formats import check_pixels, needs_orientation, open_optional
 from triscale.data.images.other_formats import unread_format
 from triscale.data.images.tiff import TiffTags, needs_values, read_tiff, tiff_tags
 from triscale.network.contract import BitDepth
-from triscale.record import Record
 
 __all__ = [
     "DEFAULT_LIMITS",
@@ -47,24 +44,6 @@ __all__ = [
     "read_bytes",
 ]
 
-
-class ImageLimits(Record):
-    """Limits on one image file, all checked before any pixel is decoded.
-
-    Attributes:
-        file_bytes: Maximum size of the file.
-        pixels: Maximum width times height.
-        frames: Maximum number of frames of an animation or a multi-page file.
-    """
-
-    file_bytes: PositiveInt = 500_000_000
-    pixels: PositiveInt = 250_000_000
-    frames: PositiveInt = 1000
-
-
-DEFAULT_LIMITS = ImageLimits()
-NO_LIMITS = ImageLimits(file_bytes=1 << 40, pixels=1 << 40, frames=1 << 30)
-"""For files that a scan has accepted."""
 
 # The readers are called directly: Image.open() prints its own warnings and applies process-wide limits.
 _READERS: dict[str, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
@@ -180,7 +159,7 @@ def open_image(
     if not content:
         raise NotAnImage("empty")
     if len(content) > limits.file_bytes:
-        raise FileTooLarge(_too_large(len(content), limits))
+        raise FileTooLarge(too_large(len(content), limits))
     unread = unread_format(content)
     if unread is not None:
         raise BadImage(str(unread))
@@ -256,59 +235,6 @@ def _named_damage(kind: str) -> Iterator[None]:
         # The reader of JPEG XL continues with advice to those who build it.
         reason = str(error).strip().partition(". Please build")[0]
         raise BadImage(f"damaged {kind} ({reason or type(error).__name__})") from error
-
-
-def read_bytes(path: Path, limits: ImageLimits = DEFAULT_LIMITS) -> bytes:
-    """Read a file that may be an image.
-
-    Args:
-        path: The file.
-        limits: Gives the maximum size.
-
-    Raises:
-        BadImage: The file does not exist, cannot be read, is not a regular file (a pipe or a device is never opened),
-            or is larger than ``limits.file_bytes``.
-    """
-    try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise BadImage("not a regular file")
-        if status.st_size > limits.file_bytes:
-            raise FileTooLarge(_too_large(status.st_size, limits))
-        # Non-blocking, in case a pipe replaces the file between stat() and open().
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-        with os.fdopen(handle, "rb", buffering=0) as file:
-            return file.read(status.st_size)
-    except (OSError, ValueError) as error:
-        if isinstance(error, BadImage):
-            raise
-        raise BadImage(f"cannot be read ({getattr(error, 'strerror', None) or error})") from error
-
-
-def read_named(path: Path, limits: ImageLimits = DEFAULT_LIMITS) -> bytes:
-    """Read a file that the user has named, which may also be a pipe, such as ``/dev/stdin``, and is read to its end.
-
-    Args:
-        path: The file.
-        limits: Gives the maximum size.
-
-    Raises:
-        BadImage: As :func:`read_bytes` raises it.
-    """
-    try:
-        if not path.is_fifo():
-            return read_bytes(path, limits)
-        with path.open("rb") as file:
-            content = file.read(limits.file_bytes + 1)
-    except OSError as error:
-        raise BadImage(f"cannot be read ({error.strerror or error})") from error
-    if len(content) > limits.file_bytes:
-        raise FileTooLarge(f"more bytes than the limit of {limits.file_bytes}; raise it with --max-file-size")
-    return content
-
-
-def _too_large(num_bytes: int, limits: ImageLimits) -> str:
-    return f"{num_bytes} bytes, more than the limit of {limits.file_bytes}; raise it with --max-file-size"
 
 
 def exif_of(content: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> Image.Exif:

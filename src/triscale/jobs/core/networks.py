@@ -6,9 +6,10 @@ from triscale.errors import BudgetError
 from triscale.network.cost import Cost, Counts, cost, count_network
 from triscale.network.custom import AnyNetwork, CustomNetwork
 from triscale.network.latency import Predictor
-from triscale.nn.custom import trace_cost, trace_counts
+from triscale.nn.trace import trace_cost, trace_counts
 from triscale.scaling.budget import Budget
-from triscale.scaling.fit import Fit, fit_budget, fit_budget_traced
+from triscale.scaling.fit import Fit, fit_budget
+from triscale.scaling.fit_traced import fit_budget_traced
 from triscale.scaling.law import Law
 
 

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from triscale.data.images.bands import AnyImage, as_picture, from_array
 from triscale.data.images.color import BadImage
-from triscale.data.images.decode import DEFAULT_LIMITS, NO_LIMITS, ImageLimits, decode, read_named
+from triscale.data.images.decode import DEFAULT_LIMITS, NO_LIMITS, ImageLimits, decode
+from triscale.data.images.files import read_named
 from triscale.data.images.transforms import center_box, eval_transform, normalize
 from triscale.data.pipeline.split import Sample, check_present
 from triscale.data.sources.store import open_store

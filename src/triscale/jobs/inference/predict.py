@@ -13,7 +13,8 @@ import torch
 
 from triscale.data.images.bands import AnyImage
 from triscale.data.images.color import BadImage, NotAnImage
-from triscale.data.images.decode import DEFAULT_LIMITS, ImageLimits, decode, read_named
+from triscale.data.images.decode import DEFAULT_LIMITS, ImageLimits, decode
+from triscale.data.images.files import read_named
 from triscale.data.images.other_formats import is_named_as_image
 from triscale.data.images.transforms import eval_transform, normalize
 from triscale.deploy.contract import read_contract
