@@ -19,7 +19,7 @@ from triscale.nn.classifier import Classifier
 from triscale.nn.trace import trace_cost, trace_counts
 from triscale.scaling.apply import scale_to
 from triscale.scaling.budget import Budget
-from triscale.scaling.fit_traced import fit_budget_traced
+from triscale.scaling.fit_traced import fit_budget_traced, ignored_multipliers
 from triscale.scaling.law import EFFICIENTNET, Law
 
 SOURCE = """
@@ -286,8 +286,28 @@ def test_size_at_which_a_model_fails_is_never_the_result():
         fit = fit_budget_traced(baseline, law, Budget(macs=share * full), trace_counts)
         assert fit.network.resolution == 64
         assert 0.6 < fit.limits[0].used <= 1
-    with pytest.raises(BudgetError, match=r"smaller sizes fail: .*input height .*--law 1.2,1.1,1 keeps the resolution"):
+    with pytest.raises(
+        BudgetError, match=r"smaller sizes fail: .*input height .*with --law 1.2,1.1,1 the resolution stays"
+    ):
         fit_budget_traced(baseline, EFFICIENTNET, Budget(macs=0.3 * full), trace_counts)
+
+
+def test_ignored_multipliers_are_noticed():
+    assert ignored_multipliers(own("functional", resolution=32), trace_counts) == ("depth", "width")
+    assert ignored_multipliers(own("large_images", resolution=96), trace_counts) == ("depth",)
+    assert ignored_multipliers(own("plain", resolution=32), trace_counts) == ()
+    counted = []
+
+    def count(network: CustomNetwork) -> Counts:
+        counted.append(network)
+        return trace_counts(network)
+
+    expected = "depth 2 and width 2 give the same parameters and MACs as 1; does own_networks:functional use depth and"
+    with pytest.raises(BudgetError, match=expected):
+        fit_budget_traced(own("functional", resolution=32), EFFICIENTNET, Budget(params=1e6), count)
+    assert len(counted) == 4
+    fit = fit_budget_traced(own("functional", resolution=32, total_stride=2), EFFICIENTNET, Budget(macs=1e6), count)
+    assert (fit.steps, fit.limits[0].used > 0.7) == ((), True)
 
 
 def test_fit_begins_at_the_size_of_the_model():

@@ -20,6 +20,7 @@ from triscale.network.tree import Shape
 from triscale.nn.custom import build_custom, failure
 
 _CHANNELS_HINT = "; give the function a parameter in_channels, which it is then called with"
+_SIZE_HINT = "; with --law 1.2,1.1,1 the resolution stays as it is"
 BIASED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 """Modules whose bias is added to each activation."""
 
@@ -100,8 +101,9 @@ def _counted(network: CustomNetwork, device: str) -> Cost:
 
 
 def _cannot_run(network: CustomNetwork, error: Exception) -> NetworkError:
-    found = failure(network, "cannot be run", error)
-    return found if network.in_channels == RGB else NetworkError(f"{found}{_CHANNELS_HINT}")
+    is_scaled = (network.depth, network.width) != (1, 1)
+    hints = (_CHANNELS_HINT if network.in_channels != RGB else "", _SIZE_HINT if is_scaled else "")
+    return NetworkError(f"{failure(network, 'cannot be run', error)}{''.join(hints)}")
 
 
 @contextmanager

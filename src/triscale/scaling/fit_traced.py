@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from triscale.errors import BudgetError, NetworkError
@@ -14,6 +14,8 @@ from triscale.scaling.fit import Fit, make_fit, too_small_message, unreachable_m
 from triscale.scaling.law import Law
 
 MAX_TRACED_PHI = 16.0
+MULTIPLIERS = ("depth", "width")
+"""What the function of a custom model is called with, besides the classes."""
 MIN_TRACED_STEP = 1 / 256
 
 
@@ -45,6 +47,9 @@ def fit_budget_traced(
         if not own_size:
             raise BudgetError(too_small_message(network, count(network), budget))
         return make_fit(network, network, law, 0.0, (), budget, count(network))
+    ignored = ignored_multipliers(network, count)
+    if own_size and len(ignored) == len(MULTIPLIERS) and budget.limits.keys() <= {"params", "size"}:
+        raise BudgetError(f"{unreachable_message(network, law, budget, 0.0)}; {ignored_note(network, ignored)}")
     low, high = probe.upwards(0.0, probe.at) if own_size else probe.downwards()
     if high is None:
         raise BudgetError(unreachable_message(network, law, budget, low))
@@ -55,11 +60,43 @@ def fit_budget_traced(
         return probe.at(middle).replace(resolution=fitted.resolution)
 
     larger_phi = phi
-    if law.alpha * law.beta > 1:
+    if law.alpha * law.beta > 1 and len(ignored) < len(MULTIPLIERS):
         low, high = probe.upwards(phi, grown)
         larger_phi = low if high is None else _bisect(low, high, lambda middle: probe.fits(grown(middle)) is True)
     steps = (f"depth and width as at phi {larger_phi:.4g}",) if larger_phi > phi else ()
     return make_fit(network, grown(larger_phi), law, phi, steps, budget, count(grown(larger_phi)))
+
+
+def ignored_multipliers(network: CustomNetwork, count: Callable[[CustomNetwork], Counts]) -> tuple[str, ...]:
+    """Return which of depth and width a custom model ignores: doubled, they change neither its weights nor its MACs.
+
+    Args:
+        network: The custom model.
+        count: Returns the counts of a custom model.
+    """
+
+    def figures(counted: CustomNetwork) -> tuple[int, int]:
+        counts = count(counted)
+        return counts.params, counts.macs
+
+    own, ignored = figures(network), []
+    for name in MULTIPLIERS:
+        try:
+            if figures(network.replace(**{name: 2 * getattr(network, name)})) == own:
+                ignored.append(name)
+        except NetworkError:  # it does something with the multiplier
+            continue
+    return tuple(ignored)
+
+
+def ignored_note(network: CustomNetwork, ignored: Sequence[str]) -> str:
+    """Return the sentence about multipliers that a custom model ignores."""
+    doubled = " and ".join(f"{name} {2 * getattr(network, name):g}" for name in ignored)
+    verb = "gives" if len(ignored) == 1 else "give"
+    return (
+        f"{doubled} {verb} the same parameters and MACs as {getattr(network, ignored[0]):g}; "
+        f"does {network.function} use {' and '.join(ignored)}?"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,14 +149,11 @@ class _Probe:
             low, high = (low, middle) if found is False else (middle, high)
             wall = found if isinstance(found, NetworkError) else wall
         if wall is not None:
-            raise BudgetError(self._wall_message(self.at(high), wall))
+            smallest = too_small_message(self.network, self.count(self.at(high)), self.budget)
+            raise BudgetError(f"{smallest}; smaller sizes fail: {wall}")
         if found is False:
             raise BudgetError(too_small_message(self.network, self.count(self.at(low)), self.budget))
         return low, high
-
-    def _wall_message(self, smallest: CustomNetwork, wall: NetworkError) -> str:
-        kept = "" if self.law.gamma == 1 else "; --law 1.2,1.1,1 keeps the resolution"
-        return f"{too_small_message(self.network, self.count(smallest), self.budget)}; smaller sizes fail: {wall}{kept}"
 
 
 def _bisect(low: float, high: float, admits: Callable[[float], bool]) -> float:

@@ -145,6 +145,7 @@ def scale(
         )
         return
     _print_scaled(baseline, scaled, before, after)
+    _print_note(baseline)
     if fit is not None:
         _print_fit(fit)
     if latency is not None:
@@ -171,6 +172,14 @@ def _print_scaled(baseline: AnyNetwork, scaled: AnyNetwork, before: Cost, after:
         ("", baseline.name, scaled.name if scaled.name != baseline.name else "scaled", "ratio"),
         [(name, old, new, f"{ratio:.3g}") for name, old, new, ratio in rows],
     )
+
+
+def _print_note(baseline: AnyNetwork) -> None:
+    if isinstance(baseline, CustomNetwork):
+        from triscale.jobs.core.networks import note_on
+
+        if (note := note_on(baseline)) is not None:
+            console.print(f"note: {note}", markup=False, soft_wrap=True)
 
 
 def _print_fit(fit: Fit) -> None:

@@ -9,7 +9,7 @@ from triscale.network.latency import Predictor
 from triscale.nn.trace import trace_cost, trace_counts
 from triscale.scaling.budget import Budget
 from triscale.scaling.fit import Fit, fit_budget
-from triscale.scaling.fit_traced import fit_budget_traced
+from triscale.scaling.fit_traced import fit_budget_traced, ignored_multipliers, ignored_note
 from triscale.scaling.law import Law
 
 
@@ -21,6 +21,14 @@ def cost_of(network: AnyNetwork) -> Cost:
 def count_of(network: AnyNetwork) -> Counts:
     """Return the total cost of a network, without the cost of each stage."""
     return trace_counts(network) if isinstance(network, CustomNetwork) else count_network(network)
+
+
+def note_on(network: AnyNetwork) -> str | None:
+    """Return a sentence if a custom model ignores a multiplier that a law would change."""
+    if not isinstance(network, CustomNetwork):
+        return None
+    ignored = ignored_multipliers(network, trace_counts)
+    return ignored_note(network, ignored) if ignored else None
 
 
 def fit_any(network: AnyNetwork, law: Law, budget: Budget, predictor: Predictor | None = None) -> Fit:
