@@ -124,6 +124,43 @@ def test_custom_model_is_traced(contract, real, tmp_path):
     assert made.agreement == 1.0
 
 
+class Counting(nn.Module):
+    """Turns the batch size into a Python number."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.how, self.linear = how, nn.Linear(3, 3)
+        self.token = nn.Parameter(torch.randn(1, 3))
+
+    def forward(self, images):
+        number, *_ = {"len": lambda: [len(images)], "int": lambda: map(int, images.shape)}[self.how]()
+        return self.linear(images.reshape(number, 3, -1).mean(2) + self.token.expand(number, -1))
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "executorch"])
+@pytest.mark.parametrize("how", ["len", "int"])
+def test_batch_size_as_a_number_is_exported_for_any_batch(contract, real, tmp_path, how, engine):
+    chosen = get_engine(engine)
+    if not chosen.installed:
+        pytest.skip(f"{chosen.title} is not installed")
+    made = export(Exportable(Counting(how).eval(), contract), chosen, real, tmp_path / f"model{chosen.suffix}")
+    assert (made.agreement, len(made.batches) > 1) == (1.0, True)
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "executorch"])
+def test_fixed_batch_size_is_refused_with_advice(contract, real, tmp_path, engine):
+    class Fixed(nn.Module):
+        def forward(self, images):
+            return images.reshape(2, -1)[:, :3]
+
+    chosen = get_engine(engine)
+    if not chosen.installed:
+        pytest.skip(f"{chosen.title} is not installed")
+    with pytest.raises(ExportError, match=r"for any batch size: .*must keep images.shape\[0\]"):
+        export(Exportable(Fixed(), contract), chosen, real, tmp_path / f"model{chosen.suffix}")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_unsupported_operation_gives_one_line_error(contract, real, tmp_path):
     class Odd(nn.Module):
         def forward(self, images):

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from triscale.deploy.contract import CONTRACT_KEY
 from triscale.deploy.engines.optional_import import load
+from triscale.deploy.engines.program import program_of
 from triscale.deploy.engines.quiet import converting, quiet_process
 from triscale.deploy.engines.session import fixed_shape
 from triscale.deploy.exportable import Exportable
 from triscale.errors import RecordError
-from triscale.network.input_size import ImageShape
 
 MAX_BATCH = 8
 """Maximum batch size: memory is planned when the program is lowered, and phones pass one image. Lowering fails above
@@ -68,19 +68,7 @@ def write(subject: Exportable, file: Path) -> None:
         UserError: ExecuTorch is not installed.
     """
     _load(_XNNPACK)
-    save(program_of(subject.model, subject.input_shape), subject, file)
-
-
-def program_of(model: torch.nn.Module, input_shape: ImageShape) -> torch.export.ExportedProgram:
-    """Return a model as a program for batches of up to 8 images.
-
-    Raises:
-        ExportError: torch cannot export the model.
-    """
-    example = torch.zeros(2, *input_shape)
-    batch = torch.export.Dim("batch", min=1, max=MAX_BATCH)
-    with converting("torch cannot export the model"):
-        return torch.export.export(model, (example,), dynamic_shapes=({0: batch},), strict=False)
+    save(program_of(subject.model, subject.input_shape, MAX_BATCH), subject, file)
 
 
 def save(program: torch.export.ExportedProgram, subject: Exportable, file: Path) -> None:

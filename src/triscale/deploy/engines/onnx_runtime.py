@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from triscale.deploy.contract import CONTRACT_KEY
+from triscale.deploy.engines.program import program_of
 from triscale.deploy.engines.quiet import converting
 from triscale.deploy.engines.session import fixed_shape
 from triscale.deploy.exportable import Exportable
@@ -78,16 +79,8 @@ def traced(model: nn.Module, input_shape: ImageShape) -> onnx.ModelProto:
     Raises:
         ExportError: An operation of the model cannot be converted.
     """
-    example = torch.zeros(2, *input_shape)
+    exported = program_of(model, input_shape)
     with converting("the model cannot be converted to ONNX"):
-        program = torch.onnx.export(
-            model,
-            (example,),
-            dynamo=True,
-            verbose=False,
-            input_names=[INPUT],
-            output_names=[OUTPUT],
-            dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
-        )
+        program = torch.onnx.export(exported, dynamo=True, verbose=False, input_names=[INPUT], output_names=[OUTPUT])
     assert program is not None
     return program.model_proto

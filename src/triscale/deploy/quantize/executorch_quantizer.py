@@ -17,8 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx
 
-from triscale.deploy.engines.executorch import MAX_BATCH, program_of, save
+from triscale.deploy.engines.executorch import MAX_BATCH, save
 from triscale.deploy.engines.optional_import import load
+from triscale.deploy.engines.program import program_of
 from triscale.deploy.engines.quiet import converting, quiet_process
 from triscale.deploy.exportable import Exportable
 from triscale.deploy.quantize.noise import Signals
@@ -45,7 +46,7 @@ class ExecuTorchQuantizer:
             self._quantizers, self._steps = (
                 load(module, "ExecuTorch", "executorch") for module in (_QUANTIZER, _STEPS)
             )
-        self._float: fx.GraphModule = program_of(subject.model, subject.input_shape).module()
+        self._float: fx.GraphModule = program_of(subject.model, subject.input_shape, MAX_BATCH).module()
         self._last: Any = self._float
         weighted = (name.rpartition(".")[0] for name, value in subject.model.named_parameters() if value.ndim > 1)
         self.blocks: Sequence[str] = tuple(dict.fromkeys(map(block_path, weighted)))
@@ -73,7 +74,7 @@ class ExecuTorchQuantizer:
     def write(self, float_blocks: Collection[str], file: Path) -> None:
         """Write an int8 file in which some blocks stay float."""
         self.quantize(float_blocks)
-        save(program_of(self._last, self._subject.input_shape), self._subject, file)
+        save(program_of(self._last, self._subject.input_shape, MAX_BATCH), self._subject, file)
 
     @cached_property
     def _calibrated(self) -> dict[str, Any]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from triscale.errors import BudgetError
+from triscale.deploy.engines.program import program_of
+from triscale.errors import BudgetError, ExportError
 from triscale.network.cost import Cost, Counts, cost, count_network
 from triscale.network.custom import AnyNetwork, CustomNetwork
 from triscale.network.latency import Predictor
+from triscale.nn.build import build
 from triscale.nn.trace import trace_cost, trace_counts
 from triscale.scaling.budget import Budget
 from triscale.scaling.fit import Fit, fit_budget
@@ -29,6 +31,17 @@ def note_on(network: AnyNetwork) -> str | None:
         return None
     ignored = ignored_multipliers(network, trace_counts)
     return ignored_note(network, ignored) if ignored else None
+
+
+def export_note(network: AnyNetwork) -> str | None:
+    """Return a sentence if a custom model cannot be exported, which is better known before it is trained."""
+    if not isinstance(network, CustomNetwork):
+        return None
+    try:
+        program_of(build(network).eval(), network.input_shape)
+    except ExportError as error:
+        return f"{network.function} can be trained, but not exported: {error}"
+    return None
 
 
 def fit_any(network: AnyNetwork, law: Law, budget: Budget, predictor: Predictor | None = None) -> Fit:
