@@ -148,6 +148,21 @@ def transformer(depth, width, classes):
     return Classified(nn.Sequential(nn.Conv2d(3, 16, 8, 8), Layers(layer)), 16, classes)
 
 
+class ChannelsLast(nn.Module):
+    def forward(self, maps):
+        return maps.permute(0, 2, 3, 1).contiguous()
+
+
+class Pooled(nn.Module):
+    def forward(self, maps):
+        return maps.mean((1, 2))
+
+
+def channels_last(depth, width, classes):
+    first = nn.Sequential(nn.Conv2d(3, 16, 8, 8), ChannelsLast())
+    return nn.Sequential(first, nn.Linear(16, 24), Pooled(), nn.Linear(24, classes))
+
+
 def fixed_size(depth, width, classes):
     class Fixed(nn.Module):
         def forward(self, images):
@@ -255,6 +270,20 @@ def test_counts_do_not_depend_on_the_device(function, monkeypatch):
     assert trace_cost(network) == on_meta
     if function == "recurrent":  # two layers of four gates, from input and from state, for each of 64 tokens
         assert on_meta.macs == 64 * 16 * 192 + 64 * 48 * (16 + 12) + 64 * 48 * (12 + 12) + 120
+
+
+def test_shapes_of_maps_with_channels_last_and_of_sequences():
+    for side in (128, (64, 128)):
+        size = {"resolution": side} if isinstance(side, int) else {"resolution": 64, "aspect_ratio": (2, 1)}
+        stages = trace_cost(own("channels_last", classes=10, **size)).stages
+        height, width = (side, side) if isinstance(side, int) else side
+        expected = [(16, height // 8, width // 8), (24, height // 8, width // 8), (24, 1, 1), (10, 1, 1)]
+        assert [(stage.channels, stage.side, stage.width or stage.side) for stage in stages] == expected
+    traced = trace_cost(own("recurrent", resolution=64, classes=10))
+    assert [(stage.channels, stage.side, stage.width or stage.side) for stage in traced.stages] == [
+        (12, 8, 8),
+        (10, 1, 1),
+    ]
 
 
 def test_build_accepts_published_and_custom_networks():

@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from triscale.errors import NetworkError
 from triscale.network.cost import Cost, Counts, StageCost, figures
 from triscale.network.custom import CustomNetwork
+from triscale.network.input_size import ImageShape
 from triscale.network.spec import RGB
 from triscale.network.tree import Shape
 from triscale.nn.custom import build_custom, failure
@@ -61,7 +62,7 @@ def trace_cost(network: CustomNetwork) -> Cost:
 def _counted(network: CustomNetwork, device: str) -> Cost:
     with torch.device(device), torch.random.fork_rng(devices=[]), _plain_operations():
         model = build_custom(network).eval()
-    tracer = _Tracer(model)
+    tracer = _Tracer(model, network.input_shape)
     images = torch.rand(1, *network.input_shape, generator=torch.Generator().manual_seed(0)).to(device)
     macs_counter = FlopCounterMode(display=False)
     activation_counter = FlopCounterMode(display=False, custom_mapping=dict.fromkeys(PRODUCTS, _size_of_output))
@@ -148,7 +149,8 @@ def _sum_of(module: nn.Module, path: str, counted: dict[str, int]) -> int:
 class _Tracer:
     """Records the output sizes of modules during one forward pass."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, input_shape: ImageShape) -> None:
+        self._input_shape = input_shape
         self.biased: dict[str, int] = {}
         self.normalized: dict[str, int] = {}
         self.shapes: dict[str, Shape] = {}
@@ -170,13 +172,31 @@ class _Tracer:
     def _hook(self, name: str) -> Any:
         def record(module: nn.Module, inputs: tuple[Any, ...], output: object) -> None:
             del inputs
+            if isinstance(output, tuple) and output:  # of recurrent and attention layers
+                output = output[0]
             if not isinstance(output, Tensor):
                 return
             if isinstance(module, BIASED) and module.bias is not None:
                 self.biased[name] = self.biased.get(name, 0) + output.numel()
             elif isinstance(module, nn.BatchNorm2d):
                 self.normalized[name] = self.normalized.get(name, 0) + output.numel()
-            if output.ndim in (2, 4):
-                self.shapes[name] = Shape(*output.shape[1:])
+            if output.ndim in (2, 3, 4):
+                self.shapes[name] = _shape_of(output, self._input_shape)
 
         return record
+
+
+def _shape_of(output: Tensor, input_shape: ImageShape) -> Shape:
+    """Return the shape of a map, whose channels may come last, of a sequence ``[N, length, channels]``, or of logits.
+
+    Channels come last if the second and third dimension have the ratio of the image, and the last two have not.
+    """
+    if output.ndim == 2:
+        return Shape(output.shape[1], 1, 1)
+    if output.ndim == 3:
+        return Shape(output.shape[2], 1, output.shape[1])
+    _, height, width = input_shape
+    first, second, third = output.shape[1:]
+    if first * width == second * height and second * width != third * height:
+        return Shape(third, first, second)
+    return Shape(first, second, third)

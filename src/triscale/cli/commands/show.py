@@ -60,7 +60,7 @@ def show(network: str, /, *, lite: LiteOption = False, memory: int | None = None
     )
     console.print(
         f"with biases {si(figures.macs_with_bias)} MACs, with batch norm {si(figures.macs_with_norm)}; "
-        f"{si(figures.buffers)} batch-norm values; {si(figures.size_bytes)}B as float32",
+        f"{si(figures.buffers)} {_buffers(resolved)}; {si(figures.size_bytes)}B as float32",
         style="dim",
     )
     if needs is not None:
@@ -71,6 +71,10 @@ def show(network: str, /, *, lite: LiteOption = False, memory: int | None = None
     row = next((member for group in FAMILIES.values() for member in group if member.name == network), None)
     if row is not None and not lite and (row.depth, row.width) != (1.0, 1.0):
         _explain_coefficients(row)
+
+
+def _buffers(network: AnyNetwork) -> str:
+    return "values in buffers" if isinstance(network, CustomNetwork) else "batch-norm values"
 
 
 def _memory(network: AnyNetwork, batch: int) -> NetworkMemory:
