@@ -52,6 +52,14 @@ def test_ignored_multipliers_are_said(own, capsys):
     assert sentence in fitted.err
 
 
+@pytest.mark.stress
+def test_model_of_a_library_is_fitted_trained_and_exported(own, capsys):
+    arguments = ("--baseline", "timm:resnet10t", "--budget", "30M", "--epochs", 1, "--out", "run", "--threads", 1)
+    fitted = run(capsys, "fit", own, *arguments)
+    assert fitted.code == 0, fitted.err
+    assert run(capsys, "export", "run").code == 0
+
+
 def test_model_that_cannot_be_exported_is_named_before_the_training(own, capsys):
     arguments = ("--network", "own_models:branching", "--epochs", 1, "--out", "run")
     trained = run(capsys, "train", own, *arguments)

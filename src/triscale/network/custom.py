@@ -15,7 +15,8 @@ class CustomNetwork(SizedRecord):
     """A custom model, built by ``function``, given as ``package.module:function``.
 
     The function is called as ``build(depth, width, classes)`` with the multipliers of depth and width, also with
-    ``in_channels`` if it has a parameter of that name. It returns a torch module from ``[N, in_channels, height,
+    ``in_channels`` and ``image_size`` (height and width) if it has parameters of these names; ``timm:NAME`` and
+    ``torchvision:NAME`` are models of these libraries. It returns a torch module from ``[N, in_channels, height,
     width]`` to ``[N, classes]``. ``total_stride`` is the side of the input divided by that of the last feature map;
     resolutions are rounded to multiples of half of it.
 

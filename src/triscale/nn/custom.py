@@ -14,6 +14,7 @@ from torch import nn
 
 from triscale.errors import NetworkError
 from triscale.network.custom import CustomNetwork
+from triscale.nn.libraries import LIBRARIES, library_function
 
 
 def build_custom(network: CustomNetwork) -> nn.Module:
@@ -25,11 +26,14 @@ def build_custom(network: CustomNetwork) -> nn.Module:
     """
     function = _imported(network)
     arguments: dict[str, Any] = {"depth": network.depth, "width": network.width, "classes": network.classes}
-    if _takes_channels(function):
-        arguments["in_channels"] = network.in_channels
+    channels, *image_size = network.input_shape
+    more = {"in_channels": channels, "image_size": tuple(image_size)}
+    arguments |= {name: value for name, value in more.items() if _takes(function, name)}
     _check_arguments(network, function, arguments)
     try:
         built = function(**arguments)
+    except NetworkError:
+        raise
     # The function is the user's, and may raise anything.
     except Exception as error:
         raise failure(network, "cannot be built", error) from error
@@ -65,6 +69,8 @@ def _line_of(network: CustomNetwork, error: BaseException) -> str:
 
 def _imported(network: CustomNetwork) -> Callable[..., Any]:
     module_name, _, function_name = network.function.partition(":")
+    if module_name in LIBRARIES:
+        return library_function(module_name, function_name)
     folder = str(Path.cwd())
     if folder not in sys.path:
         sys.path.insert(0, folder)
@@ -91,8 +97,8 @@ def _check_arguments(network: CustomNetwork, function: Callable[..., Any], argum
         return
 
 
-def _takes_channels(function: Callable[..., Any]) -> bool:
+def _takes(function: Callable[..., Any], name: str) -> bool:
     try:
-        return "in_channels" in inspect.signature(function).parameters
+        return name in inspect.signature(function).parameters
     except (TypeError, ValueError):
         return False
