@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from sizes import stressed
 from triscale.families.find import find_network
 from triscale.network.spec import Network
 from triscale.nn.build import build
@@ -13,6 +14,11 @@ from triscale.weights.inherit import inherit
 from triscale.weights.inheritance_plan import plan_inheritance
 
 FAMILIES = ("efficientnet_b0@32", "mobilenet_v1@32", "mobilenet_v2@32", "mnasnet_a1@32", "resnet18@32", "resnet50@32")
+MEASURED = (
+    *("mobilenet_v1@32", "resnet18@32"),
+    *stressed("efficientnet_b0@32", "mobilenet_v2@32", "mnasnet_a1@32", "resnet50@32"),
+)
+"""For tests of weights that are fitted to images, which takes seconds per family."""
 
 
 def trained_like(network: Network, seed: int = 0) -> torch.nn.Module:

@@ -229,6 +229,7 @@ def test_names_that_the_encoding_lacks_are_printed_with_question_marks(trained_r
 
 
 @pytest.mark.process
+@pytest.mark.stress
 @pytest.mark.skipif(sys.platform != "linux", reason="file names of other systems are text")
 def test_name_that_is_no_utf8_is_printed_as_an_escape(trained_run, tmp_path):
     folder = tmp_path / "images"

@@ -101,15 +101,17 @@ def test_graph_of_every_family_matches_module(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino", *stressed("executorch")])
-def test_rectangular_images_of_several_channels_are_exported(tmp_path, name):
+@pytest.mark.parametrize("source", ["tiny", *stressed("efficientnet_b0")])
+def test_rectangular_images_of_several_channels_are_exported(tmp_path, tiny, name, source):
     pytest.importorskip(ENGINES[name].converter)
-    network = get("efficientnet_b0@66x33").replace(classes=3, in_channels=5)
+    known = tiny if source == "tiny" else get(source)
+    network = known.replace(resolution=33, aspect_ratio=(2, 1), classes=3, in_channels=5)
     preprocessing = Preprocessing.usual(network.input_shape)
     subject = Exportable(alive(network), Contract(network="wide", preprocessing=preprocessing, classes=("a", "b", "c")))
     real = np.random.default_rng(1).standard_normal((3, 5, 33, 66), dtype=np.float32)
-    for known in (network, None):  # written from the tree, and traced
-        file = tmp_path / f"{known is None}{ENGINES[name].suffix}"
-        made = export(replace(subject, network=known), ENGINES[name], real, file)
+    for given in (network, None):  # written from the tree, and traced
+        file = tmp_path / f"{given is None}{ENGINES[name].suffix}"
+        made = export(replace(subject, network=given), ENGINES[name], real, file)
         assert (made.agreement, made.images) == (1.0, 64)
         opened = open_file(file, 1)
         assert opened.input_shape == (5, 33, 66)
@@ -137,7 +139,7 @@ class Counting(nn.Module):
         return self.linear(images.reshape(number, 3, -1).mean(2) + self.token.expand(number, -1))
 
 
-@pytest.mark.parametrize("engine", ["onnxruntime", "executorch"])
+@pytest.mark.parametrize("engine", ["onnxruntime", *stressed("executorch")])
 @pytest.mark.parametrize("how", ["len", "int"])
 def test_batch_size_as_a_number_is_exported_for_any_batch(contract, real, tmp_path, how, engine):
     chosen = get_engine(engine)

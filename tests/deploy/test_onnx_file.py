@@ -30,13 +30,15 @@ from triscale.deploy.quantize import get_quantizer
 from triscale.families import get
 from triscale.network.contract import Decision, Preprocessing
 from triscale.nn.build import build
+from triscale.scaling.apply import scale
+from triscale.scaling.law import Scale
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "use-exported-files.md"
 
 
 def exportable(name: str) -> Exportable:
     torch.manual_seed(0)
-    network = get(name).replace(classes=3)
+    network = scale(get(name), Scale(depth=0.5, width=0.25, resolution=1)).replace(classes=3)
     contract = Contract(network=name, preprocessing=Preprocessing.usual(network.input_shape), classes=("a", "b", "ü"))
     return Exportable(build(network).eval(), contract, network)
 

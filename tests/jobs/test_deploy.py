@@ -234,7 +234,7 @@ def test_inaccurate_int8_is_rejected_by_name_and_leaves_no_files(capsys, made, m
     assert not list(made.glob("model.int8*"))
 
 
-def test_bfloat16_is_a_precision_of_openvino_that_needs_a_processor_with_it(capsys, made):
+def test_bfloat16_is_a_precision_of_openvino_that_needs_a_processor_with_it(capsys, made, monkeypatch):
     openvino = pytest.importorskip("openvino")
     if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         pytest.skip("this processor computes in bfloat16")
@@ -251,6 +251,7 @@ def test_bfloat16_is_a_precision_of_openvino_that_needs_a_processor_with_it(caps
     assert "cannot export bfloat16 for ONNX Runtime" in refused(
         capsys, "export", made, "--engine", "onnxruntime", "--precision", "bfloat16"
     )
+    monkeypatch.setattr(module, "ENGINES", {"openvino": ENGINES["openvino"]})
     result = run(capsys, "deploy", made, "--precisions", "float32", "bfloat16")
     assert result.code == 0, result.err
     rows = [one for one in Deployment.load(made / "deploy.json").candidates if one.precision == "bfloat16"]
