@@ -1,7 +1,7 @@
 """Compare policies for batch-norm statistics in fine-tuning published weights on small photo sets.
 
 Run with: python benchmarks/finetune_policies.py IMAGES... --weights FILE --out DIR [--few 20 40 0] [--seeds 0 1 2]
-              [--size 128] [--epochs 15] [--learning-rate R] [--policies frozen trained ...]
+              [--size 128] [--epochs 15] [--learning-rate R] [--policies frozen trained ...] [--set FIELD=VALUE ...]
 
 FILE holds ImageNet weights, as ``triscale weights import`` writes them. Each IMAGES is a folder of class folders, or of
 ``train`` and ``test`` folders. For each seed, ``--few`` training images of every class are chosen (0: all; of a folder
@@ -70,6 +70,7 @@ class Cell:
     size: int
     epochs: int
     rate: float | None
+    settings: tuple[str, ...]
     out: Path
 
     @property
@@ -77,7 +78,7 @@ class Cell:
         """What identifies the results of the cell."""
         return {
             "weights": self.weights.stem, "images": self.images.name, "few": self.few, "seed": self.seed,
-            "size": self.size, "epochs": self.epochs, "rate": self.rate,
+            "size": self.size, "epochs": self.epochs, "rate": self.rate, "settings": list(self.settings),
         }  # fmt: skip
 
     @property
@@ -101,6 +102,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--learning-rate", type=float, help="instead of the recipe's")
+    parser.add_argument("--set", nargs="+", default=[], dest="settings", help="other settings of the recipe")
     parser.add_argument("--policies", nargs="+", choices=POLICIES, default=list(POLICIES))
     parser.add_argument("--summary", action="store_true")
     arguments = parser.parse_args()
@@ -112,7 +114,7 @@ def main() -> None:
                 for images in arguments.images:
                     cell = Cell(
                         arguments.weights, images, few, seed, arguments.size, arguments.epochs,
-                        arguments.learning_rate, arguments.out,
+                        arguments.learning_rate, tuple(arguments.settings), arguments.out,
                     )  # fmt: skip
                     for policy in arguments.policies:
                         compute(cell, policy)
@@ -121,13 +123,14 @@ def main() -> None:
 
 def rows_of(out: Path) -> list[dict]:
     file = out / "results.jsonl"
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+    lines = file.read_text().splitlines() if file.is_file() else []
+    return [{"settings": []} | json.loads(line) for line in lines]
 
 
 def compute(cell: Cell, policy: str) -> None:
     """Train with a policy, unless its result is known, and append the results of start and training."""
     key = {**cell.key, "policy": policy}
-    if any(key.items() <= row.items() for row in rows_of(cell.out)):
+    if any(all(row.get(name) == value for name, value in key.items()) for row in rows_of(cell.out)):
         return
     if not cell.folder.is_dir():
         divide(cell)
@@ -142,7 +145,7 @@ def compute(cell: Cell, policy: str) -> None:
         weights=weights,
         epochs=cell.epochs,
         learning_rate=cell.rate,
-        settings={"norm_statistics": POLICIES[policy]},
+        settings={"norm_statistics": POLICIES[policy]} | dict(map(read_setting, cell.settings)),
         seed=cell.seed,
         threads=1,
         workers=0,
@@ -177,6 +180,14 @@ def compute(cell: Cell, policy: str) -> None:
         cell.folder.name, policy, f"{100 * share(row['start']):.1f} -> {100 * share(row['right']):.1f}",
         f"{seconds:.0f} s", flush=True,
     )  # fmt: skip
+
+
+def read_setting(text: str) -> tuple[str, object]:
+    name, _, value = text.partition("=")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
 
 
 def divide(cell: Cell) -> None:
@@ -241,13 +252,14 @@ def last_model(folder: RunFolder) -> torch.nn.Module:
 
 def print_summary(rows: list[dict]) -> None:
     """Print, for each set and number of images, the mean accuracy and the paired difference from the start."""
-    names = ("weights", "size", "epochs", "rate", "images", "few")
-    for (weights, size, epochs, rate, images, few), group in grouped(rows, names):
+    names = ("weights", "size", "epochs", "rate", "settings", "images", "few")
+    for (weights, size, epochs, rate, settings, images, few), group in grouped(rows, names):
         seeds = sorted({row["seed"] for row in group})
+        changes = "".join(f", {setting}" for setting in settings)
         mean_train = np.mean([row["train"] + row["val"] for row in group])
         print(
             f"\n{images}, {f'{few} a class' if few else 'all'} ({mean_train:.0f} training images), {weights} at {size} "
-            f"px, {epochs} epochs{f' at {rate:g}' if rate else ''}, seeds {', '.join(map(str, seeds))}"
+            f"px, {epochs} epochs{f' at {rate:g}' if rate else ''}{changes}, seeds {', '.join(map(str, seeds))}"
         )
         starts = {row["seed"]: row["start"] for row in group if row["policy"] in ("frozen", "trained", "reestimated")}
         if starts:
@@ -263,9 +275,11 @@ def print_summary(rows: list[dict]) -> None:
 
 
 def grouped(rows: list[dict], names: tuple[str, ...]) -> Iterator[tuple[tuple, list[dict]]]:
-    keys = sorted({tuple(row[name] for name in names) for row in rows}, key=str)
-    for key in keys:
-        yield key, [row for row in rows if tuple(row[name] for name in names) == key]
+    def key_of(row: dict) -> tuple:
+        return tuple(tuple(row[name]) if isinstance(row[name], list) else row[name] for name in names)
+
+    for key in sorted({key_of(row) for row in rows}, key=str):
+        yield key, [row for row in rows if key_of(row) == key]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Weights without a run, a run whose images have moved, and a machine with one engine."""
+"""Weights without a run, a run whose images have moved, a machine with one engine, and a stopped training."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+import triscale as ts
 from triscale.deploy.engines import ENGINES
+from triscale.jobs import fit as jobs_fit
 from triscale.jobs.core.execution import execution
 from triscale.jobs.core.run import RunFolder
 from triscale.jobs.data.moved_images import reattach_images
@@ -36,3 +38,18 @@ def moved(trained_run, tmp_path):
     after = tmp_path / "after"
     before.rename(after)
     return run_folder, after
+
+
+@pytest.fixture
+def stop_after(monkeypatch):
+    """Stop a training after its first epoch, as Ctrl-C does."""
+    report = jobs_fit._LiveReport.update
+
+    def arm() -> None:
+        def stop(self) -> None:
+            monkeypatch.setattr(jobs_fit._LiveReport, "update", report)
+            raise ts.Interrupted("stopped")
+
+        monkeypatch.setattr(jobs_fit._LiveReport, "update", stop)
+
+    return arm

@@ -23,6 +23,16 @@ class Net(nn.Module):
         return self.linear(maps.mean((2, 3)))
 
 
+class FixedSize(Net):
+    def forward(self, images):
+        assert images.shape[2] == 32, "this model takes 32 pixels"
+        return super().forward(images)
+
+
+def fixed_size(depth, width, classes):
+    return FixedSize(classes, branches=False)
+
+
 def ignoring(depth, width, classes):
     return Net(classes, branches=False)
 
@@ -50,6 +60,13 @@ def test_ignored_multipliers_are_said(own, capsys):
     fitted = run(capsys, "fit", own, *arguments)
     assert fitted.code == 0, fitted.err
     assert sentence in fitted.err
+
+
+def test_model_of_a_fixed_size_does_not_learn_progressively(own, capsys, tmp_path):
+    settings = ("--resolution", 32, "--epochs", 2, "--set", "progressive.stages=2", "--out", "run")
+    message = refused(capsys, "train", own, "--network", "own_models:fixed_size", *settings)
+    assert "own_models:fixed_size cannot be run at depth 1, width 1, 16 px: AssertionError: this model" in message
+    assert not (tmp_path / "run" / "run.json").exists()
 
 
 @pytest.mark.stress

@@ -56,21 +56,6 @@ def offline(monkeypatch):
     monkeypatch.setenv("WANDB_SILENT", "true")
 
 
-@pytest.fixture
-def stop_after(monkeypatch):
-    """Stop a training after its first epoch, as Ctrl-C does."""
-    report = jobs_fit._LiveReport.update
-
-    def arm() -> None:
-        def stop(self) -> None:
-            monkeypatch.setattr(jobs_fit._LiveReport, "update", report)
-            raise ts.Interrupted("stopped")
-
-        monkeypatch.setattr(jobs_fit._LiveReport, "update", stop)
-
-    return arm
-
-
 def history(run: Path) -> list[dict]:
     return [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
 

@@ -14,6 +14,7 @@ from triscale.errors import RecipeError, RecordError
 from triscale.network.custom import AnyNetwork, CustomNetwork
 from triscale.network.spec import Conv, Separable
 from triscale.record import KIND_KEY, SCHEMA_KEY
+from triscale.training.progressive import Progressive
 from triscale.training.recipe import BySize, Cosine, Recipe, Sgd, get_recipe
 
 _BY_SIZE = BySize().kind  # the only kind that may replace a plain number or None
@@ -140,7 +141,16 @@ def unused_settings(recipe: Recipe, network: AnyNetwork) -> tuple[str, ...]:
             )
             if value != default
         ]
-    return (*sentences, *_unused_by_network(recipe, network))
+    return (*sentences, *_unused_stages(recipe), *_unused_by_network(recipe, network))
+
+
+def _unused_stages(recipe: Recipe) -> list[str]:
+    plan = recipe.progressive
+    if plan.stages > recipe.epochs:
+        return [f"progressive.stages {plan.stages} is ignored in part: there are {recipe.epochs} epochs"]
+    if plan.stages == 1 and plan != Progressive():
+        return ["progressive is ignored: it has one stage; give progressive.stages, such as 4"]
+    return []
 
 
 def _unused_by_network(recipe: Recipe, network: AnyNetwork) -> list[str]:

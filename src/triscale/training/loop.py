@@ -188,6 +188,7 @@ def _train_epoch(loop: _Loop) -> bool:
     every = 1 if context.device.type == "cpu" else CHECK_EVERY_ON_DEVICE
     epoch, first = divmod(state.step, source.steps_per_epoch)
     head_steps = recipe.head_epochs * source.steps_per_epoch
+    loop.stepper.begin_stage(recipe.progressive.stage(epoch, recipe.epochs))
     group.barrier(f"the start of epoch {epoch + 1}")
     loop.meter.start_epoch()
     saved_at = time.monotonic()

@@ -63,9 +63,19 @@ class Stepper:
     checkpoint_level: int = 0
     teacher: Teacher | None = None
     _mix: list[nn.Module] = field(init=False)
+    _dropouts: list[tuple[nn.Dropout, float]] = field(init=False)
 
     def __post_init__(self) -> None:
-        makers = ((self.recipe.mixup, v2.MixUp), (self.recipe.cutmix, v2.CutMix))
+        self._dropouts = [(module, module.p) for module in self.state.model.modules() if type(module) is nn.Dropout]
+        self.begin_stage(self.recipe.progressive.stages - 1)
+
+    def begin_stage(self, stage: int) -> None:
+        """Set dropout, mixup and CutMix to what a stage of progressive learning has."""
+        plan = self.recipe.progressive
+        for module, rate in self._dropouts:
+            module.p = rate * plan.grown(plan.dropout, stage)
+        share = plan.grown(plan.mixup, stage)
+        makers = ((self.recipe.mixup * share, v2.MixUp), (self.recipe.cutmix * share, v2.CutMix))
         self._mix = [make(alpha=alpha, num_classes=self.classes) for alpha, make in makers if alpha]
 
     def take(

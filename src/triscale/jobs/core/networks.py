@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from triscale.deploy.engines.program import program_of
 from triscale.errors import BudgetError, ExportError
 from triscale.network.cost import Cost, Counts, cost, count_network
@@ -42,6 +44,17 @@ def export_note(network: AnyNetwork) -> str | None:
     except ExportError as error:
         return f"{network.function} can be trained, but not exported: {error}"
     return None
+
+
+def check_sides(network: AnyNetwork, sides: Iterable[int]) -> None:
+    """Check that a custom model runs on images of other sides than its own, as progressive learning shows it.
+
+    Raises:
+        NetworkError: It does not.
+    """
+    if isinstance(network, CustomNetwork):
+        for side in set(sides) - {network.resolution}:
+            trace_cost(network.replace(resolution=side))
 
 
 def fit_any(network: AnyNetwork, law: Law, budget: Budget, predictor: Predictor | None = None) -> Fit:

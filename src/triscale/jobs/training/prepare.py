@@ -10,7 +10,7 @@ from triscale.data.pipeline.folds import make_fold
 from triscale.data.pipeline.leaks import certain, find_leaks, of_groups, refuse_leaks
 from triscale.data.pipeline.split import Split, check_present, make_split
 from triscale.data.sources.scanned import Scan
-from triscale.jobs.core.networks import export_note, note_on
+from triscale.jobs.core.networks import check_sides, export_note, note_on
 from triscale.jobs.core.run import Request, RunFolder, RunSpec
 from triscale.jobs.data.moved_images import contents_of, reattach_moved_images
 from triscale.jobs.data.scanning import scan_with_progress
@@ -83,6 +83,8 @@ def prepare(
     if request.budget is not None and (note := note_on(request.network)) is not None:
         context.progress.note(note)
     request, network, fit = settle(request, split, context, conditions or Conditions())
+    plan = request.recipe.progressive
+    check_sides(network, (plan.side(network.resolution, stage) for stage in range(plan.stages)))
     if (note := export_note(network)) is not None:
         context.progress.note(note)
     for sentence in unused_settings(request.recipe, network):

@@ -14,6 +14,7 @@ from triscale.data.pipeline.split import Split
 from triscale.errors import RunError
 from triscale.jobs.core.run import RunFolder, RunSpec
 from triscale.jobs.training.initial_weights import load_initial_weights
+from triscale.jobs.training.staged_loader import StagedLoader
 from triscale.jobs.training.teacher import load_teacher
 from triscale.network.contract import Decision
 from triscale.nn.build import build
@@ -126,18 +127,24 @@ def train_task(
             on_epoch()
 
     split = repeat_small_dataset(split, recipe)
-    with TrainLoader(
-        split,
-        task.preprocessing,
-        recipe.augmentation,
-        batch=recipe.batch,
-        seed=task.seed,
-        workers=context.workers,
-        pin=context.device.type == "cuda",
-        on_restart=context.progress.note,
-        decode_jpeg=decoder_of(recipe),
-        weights=image_weights(split) if recipe.sampling == "balanced" else None,
-    ) as loader:
+    weights, decode_jpeg = image_weights(split) if recipe.sampling == "balanced" else None, decoder_of(recipe)
+
+    def loader_of(stage: int) -> TrainLoader:
+        plan = recipe.progressive
+        return TrainLoader(
+            split,
+            task.preprocessing.replace(resolution=plan.side(task.preprocessing.resolution, stage)),
+            plan.augmentation(recipe.augmentation, stage),
+            batch=recipe.batch,
+            seed=task.seed,
+            workers=context.workers,
+            pin=context.device.type == "cuda",
+            on_restart=context.progress.note,
+            decode_jpeg=decode_jpeg,
+            weights=weights,
+        )
+
+    with StagedLoader(loader_of, lambda epoch: recipe.progressive.stage(epoch, recipe.epochs)) as loader:
         context.progress.begin("train", loader.num_steps * recipe.epochs)
         source = _batch_source(split, task, loader, context)
         return train(task, source, Checkpoints(run.checkpoints), context, on_epoch=write_epoch)
@@ -168,7 +175,7 @@ def eval_batch(recipe: Recipe) -> int:
     return max(1, min(EVAL_BATCH, recipe.batch // recipe.micro_batches))
 
 
-def _batch_source(split: Split, task: TrainingTask, loader: TrainLoader, context: ExecutionContext) -> BatchSource:
+def _batch_source(split: Split, task: TrainingTask, loader: StagedLoader, context: ExecutionContext) -> BatchSource:
     recipe, group = task.recipe, context.group
 
     def val_batches() -> Iterator[Batch]:
