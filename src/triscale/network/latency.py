@@ -239,7 +239,7 @@ def _own_primitives(visit: tree.Visit) -> tuple[Primitive, ...]:
             kind = _convolution_kind(node, shape)
             groups = 1 if node.is_depthwise else node.groups
             return (Primitive(kind, shape, node.out, node.kernel, groups),)
-        case tree.Normalization() | tree.Dropout():
+        case tree.Normalization() | tree.Flatten() | tree.Dropout():
             return ()
         case tree.Activation():
             return (Primitive(node.kind.value, shape, shape),)

@@ -175,6 +175,7 @@ def _make_identity(name: str, node: tree.Node, state: dict[str, Tensor]) -> None
             | tree.MaxPool()
             | tree.AveragePool()
             | tree.GlobalPool()
+            | tree.Flatten()
             | tree.Linear()
             | tree.Dropout()
             | tree.SqueezeExcite()
