@@ -17,13 +17,30 @@ from triscale.errors import BudgetError
 from triscale.families import get, names
 from triscale.network.cost import cost
 from triscale.network.input_size import parse_size
-from triscale.network.spec import Basic, Bottleneck, Conv, Head, MBConv, Network, Separable, Stage, Stem
+from triscale.network.spec import (
+    Basic,
+    Bottleneck,
+    Conv,
+    FusedMBConv,
+    Head,
+    MBConv,
+    Network,
+    Separable,
+    SqueezeRule,
+    Stage,
+    Stem,
+    UniversalBottleneck,
+)
 from triscale.nn.build import build
 from triscale.scaling.budget import Budget
 from triscale.scaling.fit import fit_budget
 from triscale.scaling.law import EFFICIENTNET
 
-LARGE = [f"efficientnet_{member}" for member in ("b5", "b6", "b7", "b8", "l2")]
+LARGE = [
+    *(f"efficientnet_{member}" for member in ("b5", "b6", "b7", "b8", "l2")),
+    *(f"efficientnetv2_{member}" for member in ("m", "l", "xl")),
+    *(f"resnetrs{layers}" for layers in (152, 200, 270, 350, 420)),
+]
 COUNTED = (nn.Conv2d, nn.Linear)
 
 
@@ -83,13 +100,35 @@ def test_cost_of_rectangular_input_matches_torch(name, size):
         check(get(name).replace(resolution=height, aspect_ratio=ratio, in_channels=channels))
 
 
-@pytest.mark.parametrize("block", [MBConv(kernel=7, se_ratio=0.1), Separable(), Bottleneck(), Basic(kernel=5), Conv()])
+HARD = SqueezeRule(of="map", multiple=8, activation="relu", gate="hard_sigmoid")
+BLOCKS = [
+    MBConv(kernel=7, se_ratio=0.1),
+    MBConv(expansion=2.3, se_ratio=0.25, se_rule=HARD, activation="hard_swish"),
+    FusedMBConv(se_ratio=0.25),
+    FusedMBConv(expansion=1, kernel=5),
+    FusedMBConv(expansion=2.5, activation="relu"),
+    UniversalBottleneck(start=3, kernel=5),
+    UniversalBottleneck(start=5, kernel=None),
+    UniversalBottleneck(expansion=2),
+    Separable(),
+    Bottleneck(),
+    Bottleneck(reduction=2, groups=4),
+    Bottleneck(reduction=1, group_width=8, se_ratio=0.25),
+    Bottleneck(se_ratio=0.25, se_rule=SqueezeRule(of="map"), se_at="end", shortcut="pooled"),
+    Basic(kernel=5),
+    Conv(),
+]
+
+
+@pytest.mark.parametrize("block", BLOCKS)
 @pytest.mark.parametrize("padding", ["same", "symmetric"])
 def test_cost_of_every_block_matches_torch(block, padding):
     stages = (Stage(block=block, width=20, repeats=2), Stage(block=block, width=20, repeats=2, stride=3))
     stem = Stem(width=20, kernel=5, stride=2, max_pool=True)
     check(Network(name="odd", stem=stem, stages=stages, resolution=45, classes=7, padding=padding))
     check(Network(name="odd", stem=stem, stages=stages, head=Head(width=11), resolution=45, dropout=0.1))
+    for wide in (Head(width=11, wide=13), Head(wide=13, wide_norm=True)):
+        check(Network(name="odd", stem=stem, stages=stages, head=wide, resolution=45, dropout=0.1))
 
 
 def test_cost_of_fitted_networks_matches_torch():

@@ -82,16 +82,14 @@ class _Path:
         else:
             self.nodes.extend(parts)
 
-    def depthwise(
-        self, activation: spec.Activation | None, *, name: str, kernel: int, stride: int
-    ) -> None:
-        """Append a convolution that filters each channel separately."""
+    def depthwise(self, activation: spec.Activation | None, *, name: str, kernel: int | None, stride: int = 1) -> None:
+        """Append a convolution that filters each channel separately, if there is a kernel."""
+        if kernel is None:
+            return
         width = self.shape.channels
         self.convolve(width, activation, name=name, kernel=kernel, stride=stride, groups=width)
 
-    def se(
-        self, inputs: int, ratio: float, rule: spec.SqueezeRule | None, activation: spec.Activation
-    ) -> None:
+    def se(self, inputs: int, ratio: float, rule: spec.SqueezeRule | None, activation: spec.Activation) -> None:
         """Append squeeze-excite for a block with some input channels, unless the ratio is 0."""
         if not ratio:
             return
@@ -172,11 +170,9 @@ def _block(block: spec.Block, shape: Shape, width: int, stride: int, style: Styl
             return _skipped(path, shape, stride, block.skip)
         case spec.UniversalBottleneck():
             # Qin et al. 2024, Figure 4: both depthwise convolutions are optional.
-            if block.start is not None:
-                path.depthwise(None, name="start", kernel=block.start, stride=1 if block.kernel else stride)
+            path.depthwise(None, name="start", kernel=block.start, stride=1 if block.kernel else stride)
             path.convolve(expanded(shape.channels, block.expansion), block.activation, name="expand")
-            if block.kernel is not None:
-                path.depthwise(block.activation, name="depthwise", kernel=block.kernel, stride=stride)
+            path.depthwise(block.activation, name="depthwise", kernel=block.kernel, stride=stride)
             path.convolve(width, None, name="project")
             return _skipped(path, shape, stride, block.skip)
         case spec.Separable():

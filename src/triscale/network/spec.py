@@ -122,7 +122,9 @@ class Stage(Record):
     def _check_stride(self) -> Self:
         block = self.block
         if isinstance(block, UniversalBottleneck) and self.stride > 1 and block.kernel is None and block.start is None:
-            raise ValueError("a universal block without kernels has no stride; give it a start or a kernel, or stride 1")
+            raise ValueError(
+                "a universal block without kernels has no stride; give it a start or a kernel, or stride 1"
+            )
         return self
 
 

@@ -188,8 +188,8 @@ class Classifier(nn.Module):
         """Replace the classifier by a new one with random weights.
 
         Args:
-            num_classes: Number of outputs. With 0 the model returns ``[N, head_hidden_size]``, and ``network`` keeps its
-                number of classes, since a network as data has at least one.
+            num_classes: Number of outputs. With 0 the model returns ``[N, head_hidden_size]``, and ``network`` keeps
+                its number of classes, since a network as data has at least one.
             global_pool: ``avg``, the only pooling.
 
         Raises:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from triscale.weights.architecture import Architecture, Rules
 from triscale.weights.channels import STEM
-from triscale.weights.rules import HEAD, NUM_BATCHES_TRACKED, expected_state, their_names
+from triscale.weights.rules import HEAD, NUM_BATCHES_TRACKED, expected_state, from_triscale, their_names
 from triscale.weights.sources import SOURCES
 
 MAX_SHOWN = 6
@@ -89,10 +89,10 @@ def _may_be(shapes: Mapping[str, tuple[int, ...]], architecture: Architecture, r
     ]
     if not prefixes:
         return False
-    ours = expected_state(network)
+    state = from_triscale(expected_state(network), network, rules, groups=architecture.groups)
     body = {
-        theirs: tuple(ours[name].shape)
-        for name, theirs in their_names(network, rules).items()
+        theirs: tuple(state[theirs].shape)
+        for name, theirs in their_names(network, rules, architecture.groups).items()
         if not name.startswith(HEAD) and not name.endswith(NUM_BATCHES_TRACKED) and name != STEM
     }
     # A deeper network, or one with a wider head, has all parameters of this one and more of the same modules.
