@@ -1,8 +1,8 @@
 """EfficientNet-EdgeTPU S, M and L (Gupta & Akin 2020, arXiv 2003.02838), networks for accelerators of small devices.
 
 The release (https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/edgetpu) scales S by the rules
-of EfficientNet. It counts the expansion of the first block from the stage's own width, not from that of the stem, so the
-block has another expansion than those after it.
+of EfficientNet. It counts the expansion of the first block from the stage's own width, not from that of the stem, so
+the block has another expansion than those after it.
 """
 
 from __future__ import annotations

@@ -27,6 +27,8 @@ import torch
 from torch import Tensor
 
 from triscale.errors import NetworkError
+from triscale.network import tree
+from triscale.network.lower import lower
 from triscale.network.spec import Network
 from triscale.nn.build import build
 from triscale.weights.architecture import Rules
@@ -141,6 +143,34 @@ def from_triscale(
 def their_names(network: Network, rules: Rules, groups: tuple[int, ...] = ()) -> dict[str, str]:
     """Return the other project's name for each of our names that has a rule."""
     return {match.ours: match.theirs for match in _map_names(expected_state(network), network, rules, groups)}
+
+
+def their_shapes(
+    network: Network, rules: Rules, groups: tuple[int, ...] = ()
+) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Return the other project's name and shape of each weight and statistic of ours, without building the module."""
+    ours = {
+        f"{path}.{name}": shape
+        for path, node, _ in tree.walk(lower(network))
+        for name, shape in _tensor_shapes(node).items()
+    }
+    return {
+        match.ours: (match.theirs, ours[match.ours][:2] if match.is_linear else ours[match.ours])
+        for match in _map_names(ours, network, rules, groups)
+    }
+
+
+def _tensor_shapes(node: tree.Node) -> dict[str, tuple[int, ...]]:
+    match node:
+        case tree.Convolution():
+            kernel = (node.outputs, node.inputs // node.groups, node.kernel, node.kernel)
+            return {"weight": kernel, "bias": (node.outputs,)} if node.bias else {"weight": kernel}
+        case tree.Normalization():
+            return dict.fromkeys(("weight", "bias", "running_mean", "running_var"), (node.channels,))
+        case tree.Linear():
+            return {"weight": (node.outputs, node.inputs), "bias": (node.outputs,)}
+        case _:
+            return {}
 
 
 def expected_state(network: Network) -> dict[str, Tensor]:
