@@ -118,15 +118,6 @@ class Stage(Record):
     width_rule: WidthRule = "scaled"
     depth_rule: DepthRule = "scaled"
 
-    @model_validator(mode="after")
-    def _check_stride(self) -> Self:
-        block = self.block
-        if isinstance(block, UniversalBottleneck) and self.stride > 1 and block.kernel is None and block.start is None:
-            raise ValueError(
-                "a universal block without kernels has no stride; give it a start or a kernel, or stride 1"
-            )
-        return self
-
 
 class Head(SparseRecord):
     """Optional 1x1 convolution, global average pool, optional wide layer, dropout, linear classifier.
@@ -208,6 +199,17 @@ class Network(SizedRecord):
                 f"a resolution of {self.size} px is too small for a network whose strides multiply to "
                 f"{self.total_stride}; use at least {self.total_stride // 2} px or smaller strides"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_strides(self) -> Self:
+        for number, stage in enumerate(self.stages):
+            block = stage.block
+            if stage.stride > 1 and isinstance(block, UniversalBottleneck) and not (block.start or block.kernel):
+                raise ValueError(
+                    f"stage {number} has stride {stage.stride}, and a universal block without kernels has none; give "
+                    "it a start or a kernel, or stride 1"
+                )
         return self
 
     @property

@@ -79,6 +79,7 @@ def list_(*, census: Annotated[bool, Parameter(negative="")] = False, json: Json
 def _print_census(*, json: bool) -> None:
     entries, sources = take_census(), census_table().sources
     agreeing = sum(entry.agrees for entry in entries)
+    networks = len({(entry.row.name, entry.row.resolution) for entry in entries})
     if json:
         print_json(
             {
@@ -110,8 +111,9 @@ def _print_census(*, json: bool) -> None:
     for name, source in sources.items():
         console.print(f"{name}: {source.title}", style="dim", markup=False, highlight=False)
     console.print(
-        f"{agreeing} of {len(entries)} rows agree: both figures round to the published digits. counted: MACs by the "
-        "source's convention, if it is another: with two operations for each normalized and one for each pooled value.",
+        f"{networks} networks, {agreeing} of {len(entries)} rows agree: both figures round to the published digits. "
+        "counted: MACs by the source's convention, if it is another, with two operations for each normalized value and "
+        "one for each pooled.",
         style="dim",
     )
 
