@@ -10,7 +10,7 @@ from triscale.network import tree
 from triscale.network.cost import si
 from triscale.network.custom import CustomNetwork
 from triscale.network.describe import describe_block
-from triscale.network.latency import part_figures
+from triscale.network.latency import Predictor, part_figures, predict_figures
 from triscale.network.lower import lower
 from triscale.network.spec import (
     Basic,
@@ -274,3 +274,13 @@ def test_wide_layer_follows_the_pool():
     assert [name for name, _ in tree.children(root.head)][3:] == ["pool", "wide", "flatten", "dropout", "classifier"]
     assert root.out == tree.Shape(10)
     assert "wide linear" in SMALL.replace(head=Head(wide=12))._repr_html_()
+
+
+def test_activation_that_a_profile_lacks_is_predicted_as_a_similar_one():
+    figures = {"hard_swish.count": 2.0, "hard_swish.values": 3.0}
+    known = {"silu.count": 0.5, "silu.values": 1.0}
+    measured = Predictor(engine="x", threads=1, processor="x", milliseconds=known, error=0.1, error_90=0.2, held_out=1)
+    assert predict_figures(measured, figures) == 4.0
+    exact = measured.replace(milliseconds=known | {"hard_swish.values": 0.1})
+    assert predict_figures(exact, figures) == pytest.approx(0.3)
+    assert predict_figures(measured, {"relu.count": 1.0}) == 0

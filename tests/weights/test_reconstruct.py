@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from inherited_networks import FAMILIES, error_of, inherited, small, smooth_images, trained_like
+from inherited_networks import FAMILIES, MODERN, error_of, inherited, small, smooth_images, trained_like
+from sizes import stressed
 from triscale.network.spec import Network
 from triscale.nn.build import build
 from triscale.nn.classifier import Classifier
@@ -41,7 +42,7 @@ def refitting_lowers_error(source: Network, target: Network) -> bool:
     return error(refitted, model) < error(plain, model)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", [*FAMILIES, *stressed(*MODERN)])
 @pytest.mark.parametrize(
     "of_source", [Scale(depth=1.0, width=1.7, resolution=1.0), Scale(depth=3.0, width=1.0, resolution=1.0)]
 )

@@ -25,7 +25,7 @@ def identify(state: Mapping[str, Tensor]) -> tuple[tuple[str, str], ...]:
         state: The tensors of a file, by their names there, in any wrapper.
 
     Example:
-        >>> from triscale.weights.rules import from_triscale
+        >>> from triscale.weights.rules import expected_state, from_triscale
         >>> from triscale.weights.sources import network_of
         >>> network = network_of("timm", "tf_efficientnet_lite0")
         >>> state = from_triscale(expected_state(network), network, SOURCES["timm"].rules["inverted"])
