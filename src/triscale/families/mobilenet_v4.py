@@ -1,4 +1,4 @@
-"""MobileNetV4 with convolutions only: small, medium and large (Qin et al. 2024, Tables 11 to 13 of the appendix)."""
+"""MobileNetV4 with convolutions only: small, medium and large (Qin et al. 2024, tables of the appendix)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PAPER = "Qin et al. 2024, arXiv 2404.10518"
 
 
 def _universal(start: int, kernel: int, expansion: int) -> UniversalBottleneck:
-    """Return a block with the kernels of the paper's tables, where 0 means that there is none."""
+    """Return a block with its kernels, where 0 means that there is none."""
     return UniversalBottleneck(start=start or None, kernel=kernel or None, expansion=expansion)
 
 
@@ -33,7 +33,7 @@ def _stages(first_stride: int, width: int, blocks: str) -> list[Stage]:
         kernels, _, expansion = text.partition("x")
         block = _universal(int(kernels[0]), int(kernels[1]), int(expansion))
         stages.append(Stage(block=block, width=width, repeats=len(list(equal)), stride=1))
-    # A stride takes a block of its own only if the blocks after it are equal, since only the first repeat has it.
+    # Equal blocks are one stage, of which only the first repeat has the stride.
     stages[0] = stages[0].replace(stride=first_stride)
     return stages
 

@@ -2,8 +2,8 @@
 
 A network is given by a depth, three numbers and a group width; a rule makes its widths (equations 2 to 4 of the paper):
 the block j has the width ``w0 + wa * j``, quantized to ``w0 * wm ** s`` for an integer s and to a multiple of 8. Blocks
-of equal width are a stage. The numbers are those of Tables 6 and 7 of the paper with the digits of the released
-configurations (https://github.com/facebookresearch/pycls/tree/main/configs/dds_baselines).
+of equal width are a stage. The numbers are those of the released configurations
+(https://github.com/facebookresearch/pycls/tree/main/configs/dds_baselines).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """ResNet-18 to 152 (He et al. 2016), with the stride in the 3x3 convolution of a bottleneck, as commonly trained.
 
 Also ResNeXt (Xie et al. 2017, Table 1), whose 3x3 convolutions are grouped and wider, and Wide ResNet with bottlenecks
-(Zagoruyko & Komodakis 2016, section 3.4), whose 3x3 convolutions are twice as wide.
+(Zagoruyko & Komodakis 2016), whose 3x3 convolutions are twice as wide.
 """
 
 from __future__ import annotations

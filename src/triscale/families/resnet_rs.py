@@ -2,7 +2,7 @@
 
 The stem of three convolutions and the convolution that replaces the max pool (ResNet-D) are stages of their own, which
 do not scale in depth. Squeeze-and-excitation comes at the end of a block, with a quarter of its output channels.
-The repeats are those of Table 12 of the paper's appendix.
+Repeats and resolutions are those of the paper's tables of the ResNet-RS family.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""TinyNet A to E (Han et al. 2020, Table 3): EfficientNet-B0 shrunk in width, depth and resolution.
+"""TinyNet A to E (Han et al. 2020): EfficientNet-B0 shrunk in width, depth and resolution.
 
 Its rounding differs from EfficientNet's: repeats are rounded to the nearest number, the stem keeps its width, and the
 head is never narrower than that of B0.

@@ -144,7 +144,7 @@ class UniversalBottleneck(Record):
 
     Each of the two depthwise convolutions may be missing, which gives four blocks: the inverted bottleneck (``kernel``
     alone), ConvNext's block (``start`` alone), both, and a feed-forward block. The stride is that of the convolution
-    of ``kernel``, else of ``start``. Source: https://arxiv.org/abs/2404.10518 (Figure 4).
+    of ``kernel``, else of ``start``. Source: https://arxiv.org/abs/2404.10518.
 
     Attributes:
         expansion: Ratio of the inner channels to the input's.

@@ -169,7 +169,7 @@ def _block(block: spec.Block, shape: Shape, width: int, stride: int, style: Styl
                 path.convolve(width, None, name="project")
             return _skipped(path, shape, stride, block.skip)
         case spec.UniversalBottleneck():
-            # Qin et al. 2024, Figure 4: both depthwise convolutions are optional.
+            # Qin et al. 2024: both depthwise convolutions are optional.
             path.depthwise(None, name="start", kernel=block.start, stride=1 if block.kernel else stride)
             path.convolve(expanded(shape.channels, block.expansion), block.activation, name="expand")
             path.depthwise(block.activation, name="depthwise", kernel=block.kernel, stride=stride)
