@@ -42,8 +42,8 @@ TRACKER_ENVIRONMENT = {
 
 API = {
     "Networks and cost": (
-        "get names published scale cost fit_budget Network CustomNetwork Cost Fit Stem Stage Head MBConv Separable "
-        "Bottleneck Basic Conv BatchNorm Preprocessing"
+        "get names published scale cost fit_budget Network CustomNetwork Cost Fit Stem Stage Head MBConv FusedMBConv "
+        "UniversalBottleneck SqueezeRule Separable Bottleneck Basic Conv BatchNorm Preprocessing"
     ),
     "Scaling laws and budgets": "Law Scale Budget family",
     "Models": "create_model build backbone transforms load_weights Classifier",

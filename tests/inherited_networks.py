@@ -14,9 +14,11 @@ from triscale.weights.inherit import inherit
 from triscale.weights.inheritance_plan import plan_inheritance
 
 FAMILIES = ("efficientnet_b0@32", "mobilenet_v1@32", "mobilenet_v2@32", "mnasnet_a1@32", "resnet18@32", "resnet50@32")
+MODERN = ("efficientnetv2_b0@32", "mobilenet_v3_small@32", "mobilenet_v4_conv_small@32")
+"""Families with fused, universal and hard blocks, and with wide layers after the pool."""
 MEASURED = (
     *("mobilenet_v1@32", "resnet18@32"),
-    *stressed("efficientnet_b0@32", "mobilenet_v2@32", "mnasnet_a1@32", "resnet50@32"),
+    *stressed("efficientnet_b0@32", "mobilenet_v2@32", "mnasnet_a1@32", "resnet50@32", *MODERN),
 )
 """For tests of weights that are fitted to images, which takes seconds per family."""
 

@@ -85,6 +85,13 @@ def test_export_agrees_at_any_batch_size_and_stores_contract(subject, real, tmp_
         "mnasnet_a1",
         "resnet18",
         "resnet50",
+        "tinynet_e",
+        "mobilenet_v3_small",
+        "mobilenet_v4_conv_small",
+        "regnety_200mf",
+        *stressed(
+            "efficientnetv2_b0", "efficientnet_edgetpu_s", "resnext50_32x4d", "resnetrs50", "mobilenet_v4_conv_medium"
+        ),
     ],
 )
 def test_graph_of_every_family_matches_module(tmp_path, name):
@@ -116,6 +123,28 @@ def test_rectangular_images_of_several_channels_are_exported(tmp_path, tiny, nam
         opened = open_file(file, 1)
         assert opened.input_shape == (5, 33, 66)
         assert read_contract(opened.contract_text, file).preprocessing == preprocessing
+
+
+@pytest.mark.parametrize(
+    "name",
+    stressed(
+        "mobilenet_v3_small",
+        "mobilenet_v4_conv_small",
+        "efficientnetv2_b0",
+        "regnety_200mf",
+        "tinynet_e",
+        "efficientnet_edgetpu_s",
+        "resnext50_32x4d",
+        "resnetrs50",
+    ),
+)
+def test_modern_families_are_exported_to_openvino(tmp_path, name):
+    pytest.importorskip(ENGINES["openvino"].converter)
+    network = get(name).replace(classes=5, resolution=32)
+    contract = Contract(network=name, preprocessing=Preprocessing(resolution=32), classes=tuple("abcde"))
+    real = np.random.default_rng(1).standard_normal((3, 3, 32, 32), dtype=np.float32)
+    made = export(Exportable(alive(network), contract, network), get_engine("openvino"), real, tmp_path / "model.xml")
+    assert made.max_error < 1e-4
 
 
 def test_custom_model_is_traced(contract, real, tmp_path):

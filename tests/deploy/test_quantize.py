@@ -23,6 +23,7 @@ from triscale.deploy.quantize.guard import FIRST_LOOK, LabeledImages, _attempt, 
 from triscale.deploy.quantize.judge import TopOne
 from triscale.deploy.quantize.noise import added_noise, noise_of_blocks, signal_to_noise_ratio
 from triscale.errors import QuantizationError, UserError
+from triscale.families import get
 from triscale.jobs.deploy.quantize import first_tied, slow_blocks
 from triscale.network.contract import Preprocessing
 from triscale.network.tree import block_path
@@ -230,6 +231,34 @@ def test_single_outlier_does_not_widen_quantization_steps(subject, images, tmp_p
     usual, with_odd = result
     # The extremes of all images together would cost 20 log10(100) = 40 decibels; the mean over 49 costs about 10.
     assert with_odd > usual - 15
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mobilenet_v3_small",
+        "mobilenet_v4_conv_small",
+        "efficientnetv2_b0",
+        "regnety_200mf",
+        "tinynet_e",
+        "efficientnet_edgetpu_s",
+        "resnext50_32x4d",
+        "resnetrs50",
+    ],
+)
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+@pytest.mark.stress
+def test_modern_families_are_quantized(tmp_path, name, engine):
+    for needed in {"openvino": ("openvino", "nncf")}.get(engine, ()):
+        pytest.importorskip(needed)
+    network = get(name).replace(classes=CLASSES, resolution=32)
+    contract = Contract(network=name, preprocessing=Preprocessing(resolution=32), classes=tuple("abcd"))
+    subject = Exportable(alive(network), contract, network)
+    pictures = np.random.default_rng(0).standard_normal((16, 3, 32, 32), dtype=np.float32)
+    file = tmp_path / f"model.int8{ENGINES[engine].suffix}"
+    QUANTIZERS[engine](subject, pictures).write(("stem",), file)
+    exact = logits_of_model(subject.model, pictures)
+    assert signal_to_noise_ratio(exact, open_file(file, 1)(pictures)) > 10
 
 
 def test_int8_files_contain_int8_weights(subject, images, tmp_path):

@@ -6,13 +6,24 @@ import torch
 from PIL import Image
 from torch import nn
 
+from sizes import stressed
 from triscale.errors import JobError
 from triscale.explain.cam import class_activation_maps, gradient_maps, overlay, to_png
 from triscale.families import get
 from triscale.nn.build import build
 
 
-@pytest.mark.parametrize("name", ["efficientnet_b0", "mobilenet_v1", "resnet18"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "efficientnet_b0",
+        "mobilenet_v1",
+        "resnet18",
+        "efficientnetv2_b0",
+        "regnety_200mf",
+        *stressed("resnetrs50"),
+    ],
+)
 def test_mean_of_map_is_logit_without_bias(name):
     torch.manual_seed(0)
     model = build(get(name).replace(classes=5, resolution=96)).eval()
@@ -23,6 +34,17 @@ def test_mean_of_map_is_logit_without_bias(name):
     expected = logits[classes, classes] - bias[classes]
     np.testing.assert_allclose(maps.mean((1, 2)).numpy(), expected.detach().numpy(), atol=1e-5)
     np.testing.assert_allclose(logits.numpy(), model(images).detach().numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v3_small", "mobilenet_v4_conv_small"])
+def test_map_before_a_wide_layer_is_grad_cam_of_the_last_feature_map(name):
+    torch.manual_seed(0)
+    model = build(get(name).replace(classes=5, resolution=96)).eval()
+    images, classes = torch.randn(5, 3, 96, 96), torch.arange(5)
+    maps, logits = class_activation_maps(model, images, classes)
+    np.testing.assert_allclose(logits.numpy(), model(images).detach().numpy(), atol=1e-5)
+    expected = gradient_maps(model, images, classes)
+    np.testing.assert_allclose(maps.numpy() / 9, expected.numpy(), atol=1e-5)
 
 
 def test_grad_cam_of_linear_head_is_proportional_to_exact_map():

@@ -5,19 +5,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from triscale.errors import NetworkError
-from triscale.families import FAMILIES, get, names
+from triscale.families import FAMILIES, get, names, published
 from triscale.families.find import find_lite
 from triscale.families.lite import lite
 from triscale.network import tree
 from triscale.network.cost import cost
 from triscale.network.lower import lower
-from triscale.network.spec import Basic, Conv, Network, Separable, Stage
+from triscale.network.spec import Basic, Bottleneck, Conv, Network, Separable, Stage
 from triscale.nn.build import build
 from triscale.scaling.apply import scale, scale_to
 from triscale.scaling.law import EFFICIENTNET
 from triscale.search.baseline.space import mnasnet
 
-LIGHT = [name for name in names() if not name.startswith("resnet")]
+LIGHT = [
+    name
+    for name in names()
+    if not any(isinstance(stage.block, Basic | Bottleneck) for stage in published(name).network.stages)
+]
 SPACE = mnasnet()
 
 #        params, MACs as published with the release: facts of Lite0 to 4
@@ -53,7 +57,18 @@ def test_lite_network_has_no_squeeze_and_excitation_and_only_relu6(network: Netw
     assert cost(made).macs <= cost(network).macs
 
 
-@pytest.mark.parametrize("name", ["efficientnet_b0", "mobilenet_v1", "mobilenet_v2", "mnasnet_a1"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "efficientnet_b0",
+        "mobilenet_v1",
+        "mobilenet_v2",
+        "mnasnet_a1",
+        "efficientnetv2_b0",
+        "mobilenet_v3_small",
+        "mobilenet_v4_conv_small",
+    ],
+)
 def test_scaling_keeps_stem_head_and_depth_of_end_stages(name):
     made = lite(get(name))
     grown = scale(made, EFFICIENTNET.at(3))

@@ -13,6 +13,8 @@ from triscale.network.spec import Network
 from triscale.scaling.apply import scale_to
 from triscale.scaling.law import EFFICIENTNET, Law
 
+REGNETS = ("200mf", "400mf", "600mf", "800mf", "1_6gf", "3_2gf", "4_0gf", "6_4gf", "8_0gf", "12gf", "16gf", "32gf")
+
 
 def test_names_are_stable():
     assert names() == (
@@ -32,6 +34,23 @@ def test_names_are_stable():
         "resnet50",
         "resnet101",
         "resnet152",
+        *(f"efficientnetv2_{size}" for size in ("b0", "b1", "b2", "b3", "s", "m", "l", "xl")),
+        *(f"efficientnet_edgetpu_{size}" for size in "sml"),
+        *(f"tinynet_{size}" for size in "abcde"),
+        "mobilenet_v3_large",
+        "mobilenet_v3_large_075",
+        "mobilenet_v3_small",
+        "mobilenet_v3_small_075",
+        *(f"mobilenet_v4_conv_{size}" for size in ("small", "medium", "large")),
+        *("resnext50_32x4d", "resnext101_32x4d", "resnext101_32x8d", "resnext101_64x4d"),
+        "wide_resnet50_2",
+        "wide_resnet101_2",
+        *(f"regnetx_{size}" for size in REGNETS),
+        *(f"regnety_{size}" for size in REGNETS),
+        "regnetx_400mf_torchvision",
+        "regnety_800mf_torchvision",
+        "regnety_8_0gf_torchvision",
+        *(f"resnetrs{layers}" for layers in (50, 101, 152, 200, 270, 350, 420)),
     )
     assert sum(len(members) for members in FAMILIES.values()) == len(names())
 
@@ -129,3 +148,27 @@ def test_laws_are_parsed_from_text(tmp_path):
     for text in ("1.2,1.1", "a,b,c", "fast"):
         with pytest.raises(UserError, match=r"three numbers such as 1.2,1.1,1.15"):
             find_law(text)
+
+
+@pytest.mark.parametrize(
+    ("size", "stages"),
+    [
+        ("y_200mf", ((24, 1), (56, 1), (152, 4), (368, 7))),
+        ("y_400mf", ((48, 1), (104, 3), (208, 6), (440, 6))),
+        ("y_800mf", ((64, 1), (128, 3), (320, 8), (768, 2))),
+        ("x_3_2gf", ((96, 2), (192, 6), (432, 15), (1008, 2))),
+    ],
+)
+def test_regnet_generator_gives_the_widths_of_the_paper(size, stages):
+    assert tuple((stage.width, stage.repeats) for stage in get(f"regnet{size}").stages) == stages
+
+
+def test_efficientnetv2_b3_rounds_without_the_limit_of_ten_percent():
+    scaled = scale_to(get("efficientnetv2_b0"), depth=1.4, width=1.2, resolution=300)
+    ours = get("efficientnetv2_b3")
+    differing = [
+        (a.width, b.width)
+        for a, b in zip(scaled.stages, ours.stages, strict=True)
+        if (a.width, a.repeats) != (b.width, b.repeats)
+    ]
+    assert differing == [(24, 16)]

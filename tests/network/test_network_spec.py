@@ -10,9 +10,22 @@ from triscale.network import tree
 from triscale.network.cost import si
 from triscale.network.custom import CustomNetwork
 from triscale.network.describe import describe_block
-from triscale.network.latency import part_figures
+from triscale.network.latency import Predictor, part_figures, predict_figures
 from triscale.network.lower import lower
-from triscale.network.spec import Basic, Bottleneck, Conv, Head, MBConv, Network, Separable, Stage, Stem
+from triscale.network.spec import (
+    Basic,
+    Bottleneck,
+    Conv,
+    FusedMBConv,
+    Head,
+    MBConv,
+    Network,
+    Separable,
+    SqueezeRule,
+    Stage,
+    Stem,
+    UniversalBottleneck,
+)
 
 SMALL = Network(
     name="small",
@@ -23,7 +36,7 @@ SMALL = Network(
 )
 
 
-@pytest.mark.parametrize("block", [MBConv, Separable, Bottleneck, Basic, Conv])
+@pytest.mark.parametrize("block", [MBConv, FusedMBConv, UniversalBottleneck, Separable, Bottleneck, Basic, Conv])
 def test_even_kernels_are_rejected(block):
     with pytest.raises(RecordError, match="odd side"):
         block(kernel=4)
@@ -196,3 +209,78 @@ def test_custom_network_needs_function_path():
 def test_printed_network_is_one_short_line():
     network = get("efficientnet_b0@720x184")
     assert str(network) == repr(network) == "Network('efficientnet_b0@720x184', 720x184 px, 16 blocks, 1000 classes)"
+
+
+def test_digests_from_before_the_newer_fields_stay():
+    assert get("efficientnet_b0").digest.startswith("1a66024ab037ae76")
+    assert get("mnasnet_a1").structure.startswith("dd941932a0ac16c6")
+    assert Bottleneck().model_dump() == {"kind": "bottleneck", "kernel": 3, "reduction": 4, "activation": "relu"}
+    assert Head(width=8).model_dump().keys() == {"width", "activation", "width_rule"}
+    assert "se_rule" not in MBConv().model_dump()
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v3_large", "mobilenet_v4_conv_small", "regnety_200mf", "resnetrs50"])
+def test_newer_fields_change_structure_and_round_trip(name):
+    network = get(name)
+    assert Network.from_json(network.to_json()).structure == network.structure
+    plain = network.replace(head=network.head.replace(wide=None, wide_norm=False))
+    assert (plain.structure == network.structure) == (network.head.wide is None)
+
+
+def test_whole_expansions_are_integers_and_fractions_round_to_multiples_of_8():
+    assert MBConv(expansion=6.0) == MBConv(expansion=6)
+    assert isinstance(MBConv(expansion=6.0).expansion, int)
+
+    def hidden(width: int, expansion: float) -> int:
+        network = SMALL.replace(
+            stem=Stem(width=width), stages=(Stage(block=MBConv(expansion=expansion), width=8, repeats=1),)
+        )
+        node = dict(tree.children(lower(network).stages[0].blocks[0]))["expand"]
+        return node.out.channels
+
+    assert [hidden(80, 2.3), hidden(24, 3.67), hidden(10, 3), hidden(10, 3.5)] == [184, 88, 30, 32]
+    with pytest.raises(RecordError, match='"expansion"'):
+        MBConv(expansion=0)
+
+
+def test_contradictory_blocks_are_rejected():
+    with pytest.raises(RecordError, match="groups=2 and group_width=8 exclude each other"):
+        Bottleneck(groups=2, group_width=8)
+    with pytest.raises(RecordError, match="stage 0 has stride 2, and a universal block without kernels has none"):
+        SMALL.replace(stages=(Stage(block=UniversalBottleneck(kernel=None), width=8, repeats=1, stride=2),))
+    with pytest.raises(RecordError, match="hard_sigmoid is the gate of squeeze-and-excitation"):
+        MBConv(activation="hard_sigmoid")
+    with pytest.raises(RecordError, match='"gate"'):
+        SqueezeRule(gate="relu")
+
+
+@pytest.mark.parametrize(
+    ("block", "description"),
+    [
+        (FusedMBConv(), "fused MBConv4 k3 silu"),
+        (MBConv(expansion=2.5, activation="hard_swish"), "MBConv2.5 k3 hard_swish"),
+        (UniversalBottleneck(start=5, kernel=3), "universal4 start k5 k3 relu"),
+        (UniversalBottleneck(kernel=None), "universal4 relu"),
+        (Bottleneck(groups=32, reduction=2), "bottleneck k3 groups 32 relu"),
+        (Bottleneck(group_width=16, se_ratio=0.25), "bottleneck k3 group width 16 SE 0.25 relu"),
+    ],
+)
+def test_newer_blocks_are_described(block, description):
+    assert describe_block(block) == description
+
+
+def test_wide_layer_follows_the_pool():
+    root = lower(SMALL.replace(head=Head(width=8, wide=12), dropout=0.1))
+    assert [name for name, _ in tree.children(root.head)][3:] == ["pool", "wide", "flatten", "dropout", "classifier"]
+    assert root.out == tree.Shape(10)
+    assert "wide linear" in SMALL.replace(head=Head(wide=12))._repr_html_()
+
+
+def test_activation_that_a_profile_lacks_is_predicted_as_a_similar_one():
+    figures = {"hard_swish.count": 2.0, "hard_swish.values": 3.0}
+    known = {"silu.count": 0.5, "silu.values": 1.0}
+    measured = Predictor(engine="x", threads=1, processor="x", milliseconds=known, error=0.1, error_90=0.2, held_out=1)
+    assert predict_figures(measured, figures) == 4.0
+    exact = measured.replace(milliseconds=known | {"hard_swish.values": 0.1})
+    assert predict_figures(exact, figures) == pytest.approx(0.3)
+    assert predict_figures(measured, {"relu.count": 1.0}) == 0

@@ -90,9 +90,128 @@ def test_other_family_costs_match_literature(name, params, macs):
     assert (counted.params, counted.macs) == (params, macs)
 
 
+MODERN = {
+    #                          params      buffers   MACs
+    "efficientnetv2_b0": (7139704, 60608, 718086176),
+    "efficientnetv2_b1": (8141052, 71072, 1196819360),
+    "efficientnetv2_b2": (10096086, 82288, 1697542832),
+    "efficientnetv2_b3": (14358406, 109216, 3011458816),
+    "efficientnetv2_s": (21458488, 153872, 8365617152),
+    "efficientnetv2_m": (54139356, 292032, 24582460384),
+    "efficientnetv2_l": (118515272, 512576, 56079699008),
+    "efficientnetv2_xl": (208119808, 777024, 93353451520),
+    "mobilenet_v3_large": (5483032, 24400, 216589760),
+    "mobilenet_v3_large_075": (3993528, 19088, 154560624),
+    "mobilenet_v3_small": (2542856, 12112, 56510400),
+    "mobilenet_v3_small_075": (2041872, 9680, 43399344),
+    "mobilenet_v4_conv_small": (3774024, 25088, 186005568),
+    "mobilenet_v4_conv_medium": (9715512, 67904, 1080244224),
+    "mobilenet_v4_conv_large": (32590864, 149552, 6376220672),
+    "tinynet_a": (6187972, 52000, 336867712),
+    "tinynet_b": (3730562, 33328, 200709360),
+    "tinynet_c": (2457234, 21552, 99536432),
+    "tinynet_d": (2338446, 17808, 51580656),
+    "tinynet_e": (2042972, 14240, 24356848),
+    "efficientnet_edgetpu_s": (5438392, 51440, 1788731008),
+    "efficientnet_edgetpu_m": (6899496, 67808, 3013321088),
+    "efficientnet_edgetpu_l": (10589712, 92208, 7936082848),
+    "regnety_200mf": (3162996, 20848, 199514080),
+    "regnety_400mf": (4344144, 27152, 401842848),
+    "regnety_600mf": (6055160, 29760, 601220992),
+    "regnety_800mf": (6263168, 29888, 797176832),
+    "regnety_1_6gf": (11202430, 52672, 1612076160),
+    "regnety_3_2gf": (19436338, 66160, 3176482752),
+    "regnetx_400mf": (5157512, 36672, 397677568),
+    "resnetrs50": (35691912, None, 2278629376),
+    "resnetrs101": (63618696, None, 6012157952),
+    "resnetrs152": (86621576, None, 11895185408),
+    "resnetrs200": (93209992, None, 20093386752),
+}
+"""Counted on the modules of timm 1.0.31 and torchvision 0.29, on the meta device."""
+
+
+@pytest.mark.parametrize("name", MODERN)
+def test_modern_family_costs_match_other_projects(name):
+    counted = cost(get(name))
+    params, buffers, macs = MODERN[name]
+    assert (counted.params, counted.macs) == (params, macs)
+    assert buffers in (None, counted.buffers)
+
+
+def test_mobilenet_v4_medium_at_224_px():
+    assert cost(get("mobilenet_v4_conv_medium").replace(resolution=224)).macs == 827649984
+
+
+@pytest.mark.parametrize(
+    ("member", "total"),
+    [
+        ("b0", 7200312),
+        ("b1", 8212124),
+        ("b2", 10178374),
+        ("b3", 14467622),
+        ("s", 21612360),
+        ("m", 54431388),
+        ("l", 119027848),
+        ("xl", 208896832),
+    ],
+)
+def test_efficientnetv2_has_the_values_that_its_authors_count_with_statistics(member, total):
+    counted = cost(get(f"efficientnetv2_{member}"))
+    assert counted.params + counted.buffers == total
+
+
+@pytest.mark.parametrize(
+    ("name", "activations"),
+    [
+        ("regnety_200mf", 2168052),
+        ("regnety_400mf", 3892496),
+        ("regnety_600mf", 4334296),
+        ("regnety_800mf", 5249888),
+    ],
+)
+def test_regnet_activations_match_pycls(name, activations):
+    assert cost(get(name)).activations == activations
+
+
+TORCHVISION = {
+    "resnext50_32x4d": "resnext50_32x4d",
+    "resnext101_32x8d": "resnext101_32x8d",
+    "resnext101_64x4d": "resnext101_64x4d",
+    "wide_resnet50_2": "wide_resnet50_2",
+    "wide_resnet101_2": "wide_resnet101_2",
+    **{
+        f"regnet{letter}_{size}": f"regnet_{letter}_{size}"
+        for letter in "xy"
+        for size in ("400mf", "800mf", "1_6gf", "3_2gf", "16gf", "32gf")
+        if (letter, size) not in (("x", "400mf"), ("y", "800mf"))
+    },
+    "regnetx_8_0gf": "regnet_x_8gf",
+    "regnetx_400mf_torchvision": "regnet_x_400mf",
+    "regnety_800mf_torchvision": "regnet_y_800mf",
+    "regnety_8_0gf_torchvision": "regnet_y_8gf",
+}
+
+
+@pytest.mark.parametrize("name", TORCHVISION)
+def test_costs_match_the_figures_that_torchvision_publishes(name):
+    torchvision = pytest.importorskip("torchvision")
+    meta = next(iter(torchvision.models.get_model_weights(TORCHVISION[name]))).meta
+    counted = cost(get(name).replace(resolution=224))
+    assert counted.params == meta["num_params"]
+    assert counted.macs / 1e9 == pytest.approx(meta["_ops"], abs=0.0006)
+
+
 def test_every_published_network_has_an_expected_cost():
-    typed = {f"efficientnet_{member}" for member in EFFICIENTNETS}
-    assert len(typed) + 18 == len(names())
+    typed = {f"efficientnet_{member}" for member in EFFICIENTNETS} | MODERN.keys() | TORCHVISION.keys()
+    by_timm = {"resnext101_32x4d", "resnetrs270", "resnetrs350", "resnetrs420"} | {
+        f"regnet{letter}_{size}"
+        for letter, sizes in (
+            ("x", "200mf 600mf 4_0gf 6_4gf 12gf"),
+            ("y", "4_0gf 6_4gf 8_0gf 12gf"),
+        )
+        for size in sizes.split()
+    }
+    assert len(typed | by_timm) + 18 == len(names())
 
 
 def test_macs_of_l2_at_475_px():

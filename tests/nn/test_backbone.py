@@ -17,8 +17,13 @@ PUBLISHED = {
     "mobilenet_v2": {2: 16, 4: 24, 8: 32, 16: 96, 32: 320},
     "resnet18": {4: 64, 8: 128, 16: 256, 32: 512},
     "resnet50": {4: 256, 8: 512, 16: 1024, 32: 2048},
+    "efficientnetv2_b0": {2: 16, 4: 32, 8: 48, 16: 112, 32: 192},
+    "mobilenet_v3_small": {2: 16, 4: 16, 8: 24, 16: 48, 32: 96},
+    "mobilenet_v4_conv_small": {2: 32, 4: 32, 8: 64, 16: 96, 32: 128},
+    "regnety_200mf": {2: 32, 4: 24, 8: 56, 16: 152, 32: 368},
+    "resnetrs50": {2: 64, 4: 256, 8: 512, 16: 1024, 32: 2048},
 }
-"""From Table 1 of Tan & Le 2019, Table 2 of Sandler et al. 2018 and Table 1 of He et al. 2016."""
+"""From the tables of the papers that :mod:`triscale.families` names."""
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

@@ -109,3 +109,16 @@ def test_checkpointing_changes_neither_gradients_nor_statistics(name):
         model(torch.randn(4, 3, 32, 32)).square().sum().backward()
         results.append([p.grad for p in model.parameters()] + list(model.buffers()))
     assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v3_small@32", "mobilenet_v4_conv_small@32"])
+def test_wide_layer_is_between_pool_and_classifier(name):
+    model = ts.build(ts.get(name)).eval()
+    images = torch.randn(2, 3, 32, 32)
+    last = model.forward_features(images)
+    assert last.shape[1] == model.num_features == model.network.head.width
+    assert model.head_hidden_size == model.network.head.wide
+    assert model.forward_head(last, pre_logits=True).shape == (2, model.head_hidden_size)
+    torch.testing.assert_close(model.forward_head(last), model(images))
+    model.reset_classifier(7)
+    assert model(images).shape == (2, 7)

@@ -101,7 +101,7 @@ def test_checkpoint_of_another_training_loop_is_loaded(tmp_path, tiny):
 
 def test_default_weights_are_published_and_free():
     for name in ts.names():
-        if name.startswith("mobilenet_v1"):
+        if name.startswith("mobilenet_v1") or name == "efficientnetv2_xl":  # the latter squeeze their images
             with pytest.raises(ts.TriscaleError, match="no published weights"):
                 best_for(name)
         else:

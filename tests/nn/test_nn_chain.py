@@ -26,7 +26,7 @@ from triscale.nn.layers import SqueezeExcitation, activation, convolution
 from triscale.nn.native import Native, native
 from triscale.training.transfer import freeze_norms
 
-KINDS = ("none", "relu", "relu6", "silu", "sigmoid")
+KINDS = ("none", "relu", "relu6", "silu", "sigmoid", "hard_swish", "hard_sigmoid")
 
 
 @pytest.fixture(params=["native", "portable"])
@@ -49,6 +49,12 @@ def unit(inputs: int, outputs: int, kernel: int, stride: int, groups: int, paddi
 
 def se(channels: int) -> SqueezeExcitation:
     return SqueezeExcitation(nn.Conv2d(channels, 3, 1), nn.SiLU(inplace=True), nn.Conv2d(3, channels, 1), nn.Sigmoid())
+
+
+def hard_se(channels: int) -> SqueezeExcitation:
+    return SqueezeExcitation(
+        nn.Conv2d(channels, 3, 1), nn.ReLU(inplace=True), nn.Conv2d(3, channels, 1), nn.Hardsigmoid()
+    )
 
 
 def drawn(modules: list[nn.Module], seed: int, *, frozen: bool = False) -> list[nn.Module]:
@@ -116,7 +122,7 @@ def test_depthwise_chain_matches_torch(images, height, width, channels, kernel, 
     side=st.integers(2, 9),
     widths=st.lists(st.integers(1, 40), min_size=2, max_size=4),
     kind=st.sampled_from(KINDS),
-    gated=st.booleans(),
+    gated=st.sampled_from([None, se, hard_se]),
     kernel=st.sampled_from([1, 3]),
     stride=st.integers(1, 2),
     frozen=st.booleans(),
@@ -125,8 +131,8 @@ def test_convolution_chain_with_se_matches_torch(images, side, widths, kind, gat
     modules: list[nn.Module] = []
     for inputs, outputs in itertools.pairwise(widths):
         modules += unit(inputs, outputs, kernel, stride if not modules else 1, 1, "same", kind)
-        if gated:
-            modules.append(se(outputs))
+        if gated is not None:
+            modules.append(gated(outputs))
     maps = torch.randn(images, widths[0], side, side + 1)
     assert_agree(drawn(modules, side, frozen=frozen), maps, tolerance=1e-4)
 

@@ -13,17 +13,35 @@ import torchvision
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from sizes import stressed
 from triscale.errors import BudgetError
 from triscale.families import get, names
 from triscale.network.cost import cost
 from triscale.network.input_size import parse_size
-from triscale.network.spec import Basic, Bottleneck, Conv, Head, MBConv, Network, Separable, Stage, Stem
+from triscale.network.spec import (
+    Basic,
+    Bottleneck,
+    Conv,
+    FusedMBConv,
+    Head,
+    MBConv,
+    Network,
+    Separable,
+    SqueezeRule,
+    Stage,
+    Stem,
+    UniversalBottleneck,
+)
 from triscale.nn.build import build
 from triscale.scaling.budget import Budget
 from triscale.scaling.fit import fit_budget
 from triscale.scaling.law import EFFICIENTNET
 
-LARGE = [f"efficientnet_{member}" for member in ("b5", "b6", "b7", "b8", "l2")]
+LARGE = [
+    *(f"efficientnet_{member}" for member in ("b5", "b6", "b7", "b8", "l2")),
+    *(f"efficientnetv2_{member}" for member in ("m", "l", "xl")),
+    *(f"resnetrs{layers}" for layers in (152, 200, 270, 350, 420)),
+]
 COUNTED = (nn.Conv2d, nn.Linear)
 
 
@@ -83,13 +101,35 @@ def test_cost_of_rectangular_input_matches_torch(name, size):
         check(get(name).replace(resolution=height, aspect_ratio=ratio, in_channels=channels))
 
 
-@pytest.mark.parametrize("block", [MBConv(kernel=7, se_ratio=0.1), Separable(), Bottleneck(), Basic(kernel=5), Conv()])
+HARD = SqueezeRule(of="map", multiple=8, activation="relu", gate="hard_sigmoid")
+BLOCKS = [
+    MBConv(kernel=7, se_ratio=0.1),
+    MBConv(expansion=2.3, se_ratio=0.25, se_rule=HARD, activation="hard_swish"),
+    FusedMBConv(se_ratio=0.25),
+    FusedMBConv(expansion=1, kernel=5),
+    FusedMBConv(expansion=2.5, activation="relu"),
+    UniversalBottleneck(start=3, kernel=5),
+    UniversalBottleneck(start=5, kernel=None),
+    UniversalBottleneck(expansion=2),
+    Separable(),
+    Bottleneck(),
+    Bottleneck(reduction=2, groups=4),
+    Bottleneck(reduction=1, group_width=8, se_ratio=0.25),
+    Bottleneck(se_ratio=0.25, se_rule=SqueezeRule(of="map"), se_at="end", shortcut="pooled"),
+    Basic(kernel=5),
+    Conv(),
+]
+
+
+@pytest.mark.parametrize("block", BLOCKS)
 @pytest.mark.parametrize("padding", ["same", "symmetric"])
 def test_cost_of_every_block_matches_torch(block, padding):
     stages = (Stage(block=block, width=20, repeats=2), Stage(block=block, width=20, repeats=2, stride=3))
     stem = Stem(width=20, kernel=5, stride=2, max_pool=True)
     check(Network(name="odd", stem=stem, stages=stages, resolution=45, classes=7, padding=padding))
     check(Network(name="odd", stem=stem, stages=stages, head=Head(width=11), resolution=45, dropout=0.1))
+    for wide in (Head(width=11, wide=13), Head(wide=13, wide_norm=True)):
+        check(Network(name="odd", stem=stem, stages=stages, head=wide, resolution=45, dropout=0.1))
 
 
 def test_cost_of_fitted_networks_matches_torch():
@@ -128,6 +168,10 @@ TORCHVISION = {
     **{f"resnet{layers}": f"resnet{layers}" for layers in (18, 34, 50, 101, 152)},
     "mobilenet_v2": "mobilenet_v2",
     "mnasnet_b1": "mnasnet1_0",
+    "mobilenet_v3_large": "mobilenet_v3_large",
+    "mobilenet_v3_small": "mobilenet_v3_small",
+    "efficientnetv2_s": "efficientnet_v2_s",
+    "resnext50_32x4d": "resnext50_32x4d",
 }
 
 
@@ -141,3 +185,50 @@ def test_cost_matches_torchvision_modules(name, theirs):
     if name in ("efficientnet_b0", "resnet18", "mobilenet_v2"):
         wide = cost(get(name).replace(resolution=184, aspect_ratio=(720, 184)))
         assert macs_by_torch(model, (3, 184, 720)) == wide.macs
+
+
+TIMM = {
+    "efficientnetv2_b0": "tf_efficientnetv2_b0",
+    "tinynet_e": "tinynet_e",
+    "mobilenet_v3_small_075": "tf_mobilenetv3_small_075",
+    "mobilenet_v4_conv_small": "mobilenetv4_conv_small",
+    "efficientnet_edgetpu_s": "efficientnet_es",
+    "regnety_200mf": "regnety_002",
+    "resnetrs50": "resnetrs50",
+}
+TIMM_LARGE = {
+    "efficientnetv2_b1": "tf_efficientnetv2_b1",
+    "efficientnetv2_b2": "tf_efficientnetv2_b2",
+    "efficientnetv2_b3": "tf_efficientnetv2_b3",
+    "efficientnetv2_m": "tf_efficientnetv2_m",
+    "efficientnetv2_l": "tf_efficientnetv2_l",
+    "efficientnetv2_xl": "tf_efficientnetv2_xl",
+    "efficientnet_edgetpu_m": "tf_efficientnet_em",
+    "efficientnet_edgetpu_l": "tf_efficientnet_el",
+    "mobilenet_v3_large_075": "mobilenetv3_large_075",
+    "mobilenet_v4_conv_medium": "mobilenetv4_conv_medium",
+    "mobilenet_v4_conv_large": "mobilenetv4_conv_large",
+    **{f"tinynet_{size}": f"tinynet_{size}" for size in "abcd"},
+    **{
+        f"regnetx_{size}": f"regnetx_{digits}" for size, digits in (("200mf", "002"), ("6_4gf", "064"), ("12gf", "120"))
+    },
+    **{
+        f"regnety_{size}": f"regnety_{digits}" for size, digits in (("800mf", "008"), ("4_0gf", "040"), ("12gf", "120"))
+    },
+    "regnety_800mf_torchvision": "regnety_008_tv",
+    "resnext101_64x4d": "resnext101_64x4d",
+    "resnetrs101": "resnetrs101",
+    "resnetrs152": "resnetrs152",
+    "resnetrs200": "resnetrs200",
+    "resnetrs420": "resnetrs420",
+}
+
+
+@pytest.mark.parametrize(("name", "theirs"), [*TIMM.items(), *stressed(*TIMM_LARGE.items())])
+def test_cost_matches_timm_modules(name, theirs):
+    timm = pytest.importorskip("timm")
+    with torch.device("meta"):
+        model = timm.create_model(theirs).eval()
+    counted = cost(get(name))
+    assert stored(model) == (counted.params, counted.buffers)
+    assert macs_by_torch(model, get(name).input_shape) == counted.macs

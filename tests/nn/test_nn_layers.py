@@ -136,10 +136,19 @@ def test_squeeze_excitation_matches_numpy():
 def test_global_pool_is_mean():
     images = torch.randn(2, 3, 4, 5)
     torch.testing.assert_close(GlobalAvgPool2d()(images), images.reshape(2, 3, 20).mean(2))
+    torch.testing.assert_close(GlobalAvgPool2d(flat=False)(images), images.reshape(2, 3, 20).mean(2)[:, :, None, None])
 
 
 @pytest.mark.parametrize(
-    ("kind", "function"), [("relu", F.relu), ("relu6", F.relu6), ("silu", F.silu), ("sigmoid", torch.sigmoid)]
+    ("kind", "function"),
+    [
+        ("relu", F.relu),
+        ("relu6", F.relu6),
+        ("silu", F.silu),
+        ("sigmoid", torch.sigmoid),
+        ("hard_swish", F.hardswish),
+        ("hard_sigmoid", F.hardsigmoid),
+    ],
 )
 def test_activations_match_torch(kind, function):
     values = torch.linspace(-8, 8, 33)

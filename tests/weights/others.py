@@ -61,8 +61,23 @@ def names_of_maps(source: str, architecture: Architecture, network: Network) -> 
     ends = [number for number, stride in enumerate(strides) if stride > 1]
     blocks = np.cumsum([stage.repeats for stage in network.stages])
     last = len(network.stages) - 1
+    stem = network.stages[0].stride > 1
     if architecture.family == "resnet":
         return [f"layer{number + 1}" for number in ends] + [f"layer{last + 1}"]
+    if architecture.family == "resnetrs":
+        return ["act1", *(f"layer{number - 2}" for number in ends[1:]), f"layer{last - 2}"]
+    if architecture.family == "regnet":
+        prefix = "s" if source == "timm" else "trunk_output.block"
+        return ["stem", *(f"{prefix}{number + 1}" for number in ends), f"{prefix}{last + 1}"]
+    if network.head.wide and source == "timm":
+        group = [group for group, size in enumerate(architecture.groups) for _ in range(size)]
+        maps = [f"blocks.{group[number]}" for number in ends]
+        return ["bn1"] * stem + maps + [f"blocks.{len(architecture.groups)}"]
+    if network.head.wide:
+        names = [f"features.{blocks[number]}" for number in ends]
+        return ["features.0"] * stem + names + [f"features.{blocks[-1] + 1}"]
+    if architecture.groups:
+        ends, last = [number - architecture.groups[0] + 1 for number in ends], len(architecture.groups) - 1
     match source, architecture.family:
         case "torchvision", "efficientnet":
             return [f"features.{number + 1}" for number in ends] + [f"features.{last + 2}"]

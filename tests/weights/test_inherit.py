@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inherited_networks import FAMILIES, inherited, small, trained_like
+from inherited_networks import FAMILIES, MODERN, inherited, small, trained_like
 from triscale.errors import NetworkError
 from triscale.nn.build import build
 from triscale.scaling.apply import scale
@@ -16,7 +16,7 @@ from triscale.weights.inherit import inherit
 from triscale.weights.inheritance_plan import plan_inheritance
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", FAMILIES + MODERN)
 @settings(max_examples=6, deadline=None)
 @given(depth=st.sampled_from([1.0, 1.5, 2.3]), width=st.sampled_from([1.0, 1.3, 2.0, 2.7]))
 def test_larger_network_computes_same_function(name, depth, width):
@@ -29,7 +29,7 @@ def test_larger_network_computes_same_function(name, depth, width):
     assert (expected - given_).abs().max() <= 2e-5 * expected.abs().max()
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", FAMILIES + MODERN)
 def test_repeated_channels_differ_and_new_blocks_learn(name):
     source = small(name)
     target = scale(source, Scale(depth=2.0, width=2.0, resolution=1.0))

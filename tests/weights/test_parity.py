@@ -15,11 +15,16 @@ from triscale.weights.sources import SOURCES, get_architecture
 from . import others
 
 QUICK = {
-    "torchvision": "efficientnet_b0 efficientnet_b5 mobilenet_v2 mnasnet0_5 mnasnet1_0 resnet18 resnet50",
+    "torchvision": (
+        "efficientnet_b0 efficientnet_b5 mobilenet_v2 mnasnet0_5 mnasnet1_0 resnet18 resnet50 "
+        "mobilenet_v3_large mobilenet_v3_small regnet_x_400mf regnet_y_400mf"
+    ),
     "timm": (
         "efficientnet_b0 efficientnet_lite0 tf_efficientnet_b0 tf_efficientnet_lite0 mobilenetv1_100 mobilenetv1_100h "
         "mobilenetv1_125 mobilenetv2_035 mobilenetv2_100 mobilenetv2_110d mobilenetv2_140 mnasnet_100 semnasnet_075 "
-        "semnasnet_100 resnet18 resnet50"
+        "semnasnet_100 resnet18 resnet50 tf_efficientnetv2_b0 efficientnet_es "
+        "tinynet_e mobilenetv3_large_100 tf_mobilenetv3_large_075 mobilenetv3_small_075 tf_mobilenetv3_small_100 "
+        "mobilenetv4_conv_small regnetx_002 regnety_002"
     ),
     "lukemelas": "efficientnet-b0 efficientnet-b1",
     "google": "efficientnet-b0",
@@ -31,14 +36,44 @@ LACKING = {
 }
 """Networks without a reference module: the port does not define their sizes."""
 
+LARGE = (
+    "b5",
+    "b6",
+    "b7",
+    "b8",
+    "l2",
+    "v2_l",
+    "v2_xl",
+    "12gf",
+    "16gf",
+    "32gf",
+    "120",
+    "160",
+    "320",
+    "350",
+    "420",
+    "270",
+)
+"""Ends of the names of networks that take long to build."""
+
 PIXELS = 78
 """Of the maps of its strides, 39 and 5 are odd and 78, 20 and 10 even: the paddings differ only for the latter."""
+
+STRESSED = ("efficientnet_v2_s", "efficientnetv2_s", "tf_efficientnet_em", "mobilenetv4_conv_medium", "resnetrs50")
+"""Networks that take some seconds."""
 
 SAMPLES = 8
 """For the statistics of batch norm."""
 
+
+def _mark(source: str, name: str) -> list[pytest.MarkDecorator]:
+    if name in STRESSED:
+        return [pytest.mark.stress]
+    return [] if name in QUICK[source].split() else [pytest.mark.slow]
+
+
 CASES = [
-    pytest.param(*case, marks=() if case[1] in QUICK[case[0]].split() else pytest.mark.slow)
+    pytest.param(*case, marks=_mark(*case))
     for case in others.all_architectures()
     if case not in LACKING and not case[1].endswith("l2")
 ]
@@ -53,7 +88,9 @@ def imported(source: str, name: str, model: nn.Module) -> dict[str, Tensor]:
         averaged = {key + AVERAGE: values for key, values in variables.items()}
         late = {key: values + 1 for key, values in variables.items()}
         state, _ = to_torch(late | averaged)
-    return to_triscale(state, architecture.network, SOURCES[source].rules[architecture.family], "theirs")
+    return to_triscale(
+        state, architecture.network, SOURCES[source].rules[architecture.family], "theirs", groups=architecture.groups
+    )
 
 
 def near(result: Tensor, expected: Tensor, tolerance: float) -> None:
@@ -116,6 +153,11 @@ def test_logits_and_feature_maps_match_original(source, name):
         ("timm", "mobilenetv2_100"),
         ("timm", "semnasnet_100"),
         ("timm", "resnet18"),
+        ("torchvision", "mobilenet_v3_small"),
+        ("torchvision", "regnet_y_400mf"),
+        ("timm", "tf_efficientnetv2_b0"),
+        ("timm", "mobilenetv4_conv_small"),
+        ("timm", "regnety_002"),
         ("lukemelas", "efficientnet-b0"),
     ],
 )
@@ -137,7 +179,7 @@ def test_exported_weights_load_into_the_original_modules(source, name):
 @pytest.mark.parametrize(
     ("source", "name"),
     [
-        pytest.param(*case, marks=pytest.mark.slow if case[1].endswith(("b5", "b6", "b7", "b8", "l2")) else ())
+        pytest.param(*case, marks=pytest.mark.slow if case[1].endswith(LARGE) else ())
         for case in others.all_architectures()
         if case not in LACKING and case[0] != "google"
     ],
@@ -148,7 +190,8 @@ def test_every_name_is_mapped_once_and_norms_match(source, name):
     with torch.device("meta"):
         model = others.their_module(source, name, PIXELS)
     state = model.state_dict()
-    mapped = to_triscale(state, architecture.network, SOURCES[source].rules[architecture.family], "theirs")
+    rules = SOURCES[source].rules[architecture.family]
+    mapped = to_triscale(state, architecture.network, rules, "theirs", groups=architecture.groups)
     assert len(mapped) == len(state) == len({id(tensor) for tensor in mapped.values()})
     norms = {(part.eps, round(part.momentum, 9)) for part in model.modules() if isinstance(part, nn.BatchNorm2d)}
     assert norms == {(architecture.norm.eps, architecture.norm.momentum)}

@@ -10,8 +10,10 @@ from torch import Tensor
 from triscale.errors import NetworkError, WeightsError
 from triscale.families import get
 from triscale.network.spec import Network
+from triscale.weights.adapt import adapt
 from triscale.weights.export import export_state
-from triscale.weights.rules import to_triscale
+from triscale.weights.identify import identify
+from triscale.weights.rules import expected_state, from_triscale, their_names, their_shapes, to_triscale
 from triscale.weights.sources import SOURCES, get_architecture, network_of
 
 RESNET = SOURCES["torchvision"].rules["resnet"]
@@ -123,3 +125,59 @@ def test_export_of_different_network_lists_fields():
         state = build(network).state_dict()
     with pytest.raises(WeightsError, match=r"padding is same, expected symmetric, norm\.eps is 0\.001, expected 1e-05"):
         export_state(state, network, "timm", "efficientnet_b0")
+
+
+@pytest.mark.parametrize(
+    ("source", "name"), [("timm", "mobilenetv4_conv_small"), ("torchvision", "mobilenet_v3_small")]
+)
+def test_shapes_without_a_module_are_those_of_the_module(source, name):
+    architecture = get_architecture(source, name)
+    tables = SOURCES[source]
+    rules = tables.rules[architecture.family]
+    state = from_triscale(expected_state(architecture.network), architecture.network, rules, groups=architecture.groups)
+    expected = {key: tuple(value.shape) for key, value in state.items() if not key.endswith("num_batches_tracked")}
+    assert dict(their_shapes(architecture.network, rules, architecture.groups).values()) == expected
+
+
+def test_linear_layer_of_theirs_becomes_a_convolution_and_back():
+    architecture = get_architecture("torchvision", "mobilenet_v3_small")
+    rules = SOURCES["torchvision"].rules[architecture.family]
+    with torch.device("meta"):
+        state = torchvision.models.mobilenet_v3_small().state_dict()
+    mapped = to_triscale(state, architecture.network, rules, "theirs")
+    assert mapped["head.wide.conv.weight"].shape == (1024, 576, 1, 1)
+    exported = export_state(mapped, architecture.network, "torchvision", "mobilenet_v3_small")
+    assert {name: value.shape for name, value in exported.items()} == {k: v.shape for k, v in state.items()}
+
+
+@pytest.mark.parametrize("drop_head", [False, True])
+@pytest.mark.parametrize("name", ["mobilenet_v3_small", "regnet_y_400mf"])
+def test_only_the_last_layer_of_a_head_is_the_classifier(name, drop_head):
+    architecture = get_architecture("torchvision", name)
+    rules = SOURCES["torchvision"].rules[architecture.family]
+    state = torchvision.models.get_model(name, num_classes=7).state_dict()
+    adapted = adapt(state, architecture.network, rules, drop_head=drop_head)
+    assert adapted.network.classes == (1000 if drop_head else 7)
+    assert adapted.has_head != drop_head
+    mapped = to_triscale(adapted.state, adapted.network, rules, "theirs", drop_head=drop_head)
+    assert len(mapped) == len(state) - 2 * drop_head
+
+
+def test_stages_of_theirs_with_unequal_blocks_are_groups_of_ours():
+    timm = pytest.importorskip("timm")
+    architecture = get_architecture("timm", "mobilenetv4_conv_small")
+    with torch.device("meta"):
+        state = timm.create_model("mobilenetv4_conv_small").state_dict()
+    names = their_names(architecture.network, SOURCES["timm"].rules["mobilenetv4"], architecture.groups)
+    assert names["stages.5.blocks.3.depthwise.conv.weight"] == "blocks.2.4.dw_mid.conv.weight"
+    assert set(names.values()) == set(state)
+
+
+@pytest.mark.parametrize(
+    "name", ["mobilenetv3_small_075", "regnety_002", "tf_efficientnetv2_b0", "mobilenetv4_conv_small"]
+)
+def test_networks_are_recognized_by_their_tensors(name):
+    timm = pytest.importorskip("timm")
+    with torch.device("meta"):
+        state = timm.create_model(name).state_dict()
+    assert ("timm", name) in identify(state)

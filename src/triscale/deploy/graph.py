@@ -228,9 +228,14 @@ class _Writer:
             case tree.MaxPool() | tree.AveragePool():
                 return self._pool(node, path, value, shape)
             case tree.GlobalPool():
+                if not node.flat:
+                    return self.add("GlobalAveragePool", [value], path)
                 self.is_flat = True
                 mean = self.add("GlobalAveragePool", [value], f"{path}.mean")
                 return self.add("Flatten", [mean], path)
+            case tree.Flatten():
+                self.is_flat = True
+                return self.add("Flatten", [value], path)
             case tree.Linear():
                 kernel, bias = self._layer(path, (node.outputs, node.inputs), None, bias=True)
                 return self.add("Gemm", [value, kernel, bias], path, transB=1)
@@ -269,6 +274,11 @@ class _Writer:
                 return self.add("Relu", [value], path)
             case ActivationKind.SIGMOID:
                 return self.add("Sigmoid", [value], path)
+            case ActivationKind.HARD_SWISH:  # ONNX has the whole function only from opset 14
+                gate = self.add("HardSigmoid", [value], f"{path}.hard_sigmoid", alpha=1 / 6, beta=0.5)
+                return self.add("Mul", [value, gate], path)
+            case ActivationKind.HARD_SIGMOID:
+                return self.add("HardSigmoid", [value], path, alpha=1 / 6, beta=0.5)
             case _:
                 assert_never(kind)
 

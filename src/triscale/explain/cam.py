@@ -29,6 +29,9 @@ def class_activation_maps(model: Classifier, images: Tensor, classes: Tensor) ->
         logit_k = b_k + mean over x, y of (sum over c of w_kc * f_c(x, y))
                                           \___________ map ___________/
 
+    With a wide layer between the pool and the classifier, the weights are the gradients of the logit with respect to
+    the pooled features (Grad-CAM at the last map), and the map is exact only to first order.
+
     Args:
         model: A network built by :func:`triscale.nn.build.build`.
         images: Normalized ``[N, 3, H, W]``.
@@ -50,8 +53,20 @@ def class_activation_maps(model: Classifier, images: Tensor, classes: Tensor) ->
     features = model.eval().forward_features(images)
     classifier = model.get_classifier()
     assert isinstance(classifier, nn.Linear)
-    maps = torch.einsum("nc,nchw->nhw", classifier.weight[classes], features)
+    is_linear = model.head.vector_layers == (classifier,)
+    weights = classifier.weight[classes] if is_linear else _pooled_gradients(model, features, classes)
+    maps = torch.einsum("nc,nchw->nhw", weights, features)
     return maps, model.forward_head(features)
+
+
+@torch.inference_mode(False)
+@torch.enable_grad()
+def _pooled_gradients(model: Classifier, features: Tensor, classes: Tensor) -> Tensor:
+    """Return the gradients ``[N, C]`` of the logits of some classes with respect to the pooled features."""
+    # The pool of a map of one pixel is that pixel.
+    pooled = features.mean((2, 3), keepdim=True).clone().requires_grad_()
+    logits = model.forward_head(pooled).gather(1, classes.clone()[:, None])
+    return torch.autograd.grad(logits.sum(), pooled)[0].flatten(1)
 
 
 def gradient_maps(model: nn.Module, images: Tensor, classes: Tensor) -> Tensor:

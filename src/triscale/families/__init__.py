@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 from triscale.errors import NetworkError, UserError, nearest
-from triscale.families import efficientnet, mnasnet, mobilenet, resnet
+from triscale.families import (
+    edgetpu,
+    efficientnet,
+    efficientnet_v2,
+    mnasnet,
+    mobilenet,
+    mobilenet_v3,
+    mobilenet_v4,
+    regnet,
+    resnet,
+    resnet_rs,
+    tinynet,
+)
 from triscale.families.published import PublishedNetwork
 from triscale.families.small import at_resolution
 from triscale.network.input_size import parse_size
@@ -18,6 +30,15 @@ FAMILIES: dict[str, tuple[PublishedNetwork, ...]] = {
     "MobileNetV2": mobilenet.V2_MEMBERS,
     "MnasNet": mnasnet.MEMBERS,
     "ResNet": resnet.MEMBERS,
+    "EfficientNetV2": efficientnet_v2.MEMBERS,
+    "EfficientNet-EdgeTPU": edgetpu.MEMBERS,
+    "TinyNet": tinynet.MEMBERS,
+    "MobileNetV3": mobilenet_v3.MEMBERS,
+    "MobileNetV4": mobilenet_v4.MEMBERS,
+    "ResNeXt": resnet.RESNEXT_MEMBERS,
+    "Wide ResNet": resnet.WIDE_MEMBERS,
+    "RegNet": regnet.MEMBERS,
+    "ResNet-RS": resnet_rs.MEMBERS,
 }
 
 _BY_NAME: dict[str, PublishedNetwork] = {member.name: member for members in FAMILIES.values() for member in members}

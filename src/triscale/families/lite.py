@@ -13,7 +13,18 @@ from typing import assert_never
 
 from triscale.errors import NetworkError
 from triscale.network.custom import AnyNetwork, CustomNetwork
-from triscale.network.spec import Basic, Block, Bottleneck, Conv, MBConv, Network, Separable, Stage
+from triscale.network.spec import (
+    Basic,
+    Block,
+    Bottleneck,
+    Conv,
+    FusedMBConv,
+    MBConv,
+    Network,
+    Separable,
+    Stage,
+    UniversalBottleneck,
+)
 
 
 def lite(network: AnyNetwork) -> Network:
@@ -53,9 +64,9 @@ def lite(network: AnyNetwork) -> Network:
 
 def _lite_block(stage: Stage, name: str) -> Block:
     match stage.block:
-        case MBConv():
-            return stage.block.replace(activation="relu6", se_ratio=0.0)
-        case Separable() | Conv():
+        case MBConv() | FusedMBConv():
+            return stage.block.replace(activation="relu6", se_ratio=0.0, se_rule=None)
+        case UniversalBottleneck() | Separable() | Conv():
             return stage.block.replace(activation="relu6")
         case Basic() | Bottleneck():
             raise NetworkError(

@@ -186,7 +186,14 @@ def _count(node: tree.Node) -> Counts:
         case tree.Linear():
             weights = node.inputs * node.outputs
             return Counts(weights + node.outputs, 0, weights, node.outputs, 0, node.outputs)
-        case tree.Activation() | tree.MaxPool() | tree.AveragePool() | tree.GlobalPool() | tree.Dropout():
+        case (
+            tree.Activation()
+            | tree.MaxPool()
+            | tree.AveragePool()
+            | tree.GlobalPool()
+            | tree.Flatten()
+            | tree.Dropout()
+        ):
             return Counts()
         case tree.Sequence() | tree.SqueezeExcite() | tree.Residual():
             return _count_block(node)

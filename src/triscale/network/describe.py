@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from typing import NamedTuple, assert_never
 
-from triscale.network.spec import Basic, Block, Bottleneck, Conv, MBConv, Network, Separable, Skip
+from triscale.network.spec import (
+    Basic,
+    Block,
+    Bottleneck,
+    Conv,
+    FusedMBConv,
+    MBConv,
+    Network,
+    Separable,
+    Skip,
+    UniversalBottleneck,
+)
 
 _SKIPS: dict[Skip, str] = {"none": "", "identity": " + input", "pool": " + pooled input"}
 _SKIPS_OF_RESIDUAL: dict[Skip, str] = {"none": " no skip", "identity": "", "pool": " + pooled input"}
@@ -19,19 +30,30 @@ def describe_block(block: Block) -> str:
         'MBConv6 k5 SE 0.25 silu'
     """
     match block:
-        case MBConv():
-            se = f" SE {block.se_ratio:g}" if block.se_ratio else ""
-            return f"MBConv{block.expansion} k{block.kernel}{se} {block.activation}{_SKIPS_OF_RESIDUAL[block.skip]}"
+        case MBConv() | FusedMBConv():
+            name = "MBConv" if isinstance(block, MBConv) else "fused MBConv"
+            skip = _SKIPS_OF_RESIDUAL[block.skip]
+            return f"{name}{block.expansion:g} k{block.kernel}{_se(block)} {block.activation}{skip}"
+        case UniversalBottleneck():
+            kernels = "".join(f" {at} k{side}" for at, side in (("start", block.start), ("", block.kernel)) if side)
+            skip = _SKIPS_OF_RESIDUAL[block.skip]
+            return f"universal{block.expansion:g}{kernels.replace('  ', ' ')} {block.activation}{skip}"
         case Separable():
             return f"separable k{block.kernel} {block.activation}{_SKIPS[block.skip]}"
         case Bottleneck():
-            return f"bottleneck k{block.kernel} {block.activation}"
+            groups = f" groups {block.groups}" if block.groups > 1 else ""
+            width = f" group width {block.group_width}" if block.group_width else ""
+            return f"bottleneck k{block.kernel}{groups}{width}{_se(block)} {block.activation}"
         case Basic():
             return f"basic k{block.kernel} {block.activation}"
         case Conv():
             return f"conv k{block.kernel} {block.activation}{_SKIPS[block.skip]}"
         case _:
             assert_never(block)
+
+
+def _se(block: MBConv | FusedMBConv | Bottleneck) -> str:
+    return f" SE {block.se_ratio:g}" if block.se_ratio else ""
 
 
 class PartDescription(NamedTuple):
@@ -49,5 +71,5 @@ def describe_parts(network: Network) -> tuple[PartDescription, ...]:
     return (
         PartDescription(f"conv k{stem.kernel}{pool}", 1, stem.stride * (2 if stem.max_pool else 1)),
         *(PartDescription(describe_block(stage.block), stage.repeats, stage.stride) for stage in network.stages),
-        PartDescription("pool, linear" if head.width is None else "conv k1, pool, linear", 1, 1),
+        PartDescription(f"{'conv k1, ' if head.width else ''}pool, {'wide linear, ' if head.wide else ''}linear", 1, 1),
     )

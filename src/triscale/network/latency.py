@@ -64,6 +64,12 @@ FIGURES: dict[str, tuple[str, ...]] = {
 }
 """Figures of each kind of primitive; ``memory`` counts values of the whole network that miss the cache."""
 
+SIMILAR = {
+    ActivationKind.HARD_SWISH.value: ActivationKind.SILU.value,
+    ActivationKind.HARD_SIGMOID.value: ActivationKind.SIGMOID.value,
+}
+"""Activations that the networks of a profile do not contain, and those that engines compute alike."""
+
 NAMES = tuple(f"{kind}.{name}" for kind, names in FIGURES.items() for name in names)
 _START = {kind: NAMES.index(f"{kind}.{names[0]}") for kind, names in FIGURES.items()}
 
@@ -183,9 +189,18 @@ def predict(predictor: Predictor, network: Network) -> float:
 
 
 def predict_figures(predictor: Predictor, figures: dict[str, float]) -> float:
-    """Predict the latency in milliseconds from figures by name."""
+    """Predict the latency in milliseconds from figures by name.
+
+    An activation that the profile has no figures of is predicted as the most similar one, see :data:`SIMILAR`.
+    """
     times = predictor.milliseconds
-    return sum(times[name] * value for name, value in figures.items() if name in times)
+    measured = {name.partition(".")[0] for name in times}
+    total = 0.0
+    for name, value in figures.items():
+        kind, _, figure = name.partition(".")
+        known = kind if kind in measured else SIMILAR.get(kind, kind)
+        total += times.get(f"{known}.{figure}", 0.0) * value
+    return total
 
 
 def figures_of(network: Network) -> dict[str, float]:
@@ -239,7 +254,7 @@ def _own_primitives(visit: tree.Visit) -> tuple[Primitive, ...]:
             kind = _convolution_kind(node, shape)
             groups = 1 if node.is_depthwise else node.groups
             return (Primitive(kind, shape, node.out, node.kernel, groups),)
-        case tree.Normalization() | tree.Dropout():
+        case tree.Normalization() | tree.Flatten() | tree.Dropout():
             return ()
         case tree.Activation():
             return (Primitive(node.kind.value, shape, shape),)

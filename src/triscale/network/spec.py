@@ -2,147 +2,61 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-from typing import Annotated, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
-from pydantic import AfterValidator, Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
+from triscale.network.blocks import (
+    Activation,
+    ActivationKind,
+    Basic,
+    Block,
+    Bottleneck,
+    Conv,
+    FusedMBConv,
+    Kernel,
+    MBConv,
+    Separable,
+    Skip,
+    SqueezeRule,
+    UniversalBottleneck,
+)
 from triscale.network.input_size import SQUARE, AspectRatio, ImageShape, SizedRecord
 from triscale.notebook import html_table
-from triscale.record import Record, digest
+from triscale.record import Record, SparseRecord, digest
+
+__all__ = [
+    "Activation",
+    "ActivationKind",
+    "Basic",
+    "BatchNorm",
+    "Block",
+    "Bottleneck",
+    "Conv",
+    "DepthRule",
+    "FusedMBConv",
+    "Head",
+    "Kernel",
+    "MBConv",
+    "Network",
+    "Padding",
+    "Separable",
+    "Skip",
+    "SqueezeRule",
+    "Stage",
+    "Stem",
+    "UniversalBottleneck",
+    "WidthRule",
+]
 
 
-class ActivationKind(StrEnum):
-    """Elementwise activations. Interpreters of the operation tree must handle all of them, which mypy checks.
-
-    Networks also accept the value: ``activation="silu"``.
-    """
-
-    RELU = "relu"
-    RELU6 = "relu6"
-    SILU = "silu"
-    SIGMOID = "sigmoid"
-
-
-def _check_block_activation(kind: ActivationKind) -> ActivationKind:
-    if kind is ActivationKind.SIGMOID:
-        others = ", ".join(other.value for other in ActivationKind if other is not kind)
-        raise ValueError(f"sigmoid is the gate of squeeze-and-excitation and no activation of a block; use {others}")
-    return kind
-
-
-Activation = Annotated[ActivationKind, AfterValidator(_check_block_activation)]
-"""The activation after a convolution."""
 Padding = Literal["same", "symmetric"]
 """``same``: as in TensorFlow, with extra padding at the bottom and right; ``symmetric``: as in PyTorch."""
 WidthRule = Literal["scaled", "fixed", "never_narrower"]
 """How a width multiplier applies: multiply, ignore it, or multiply by at least 1."""
 DepthRule = Literal["scaled", "fixed"]
-Skip = Literal["identity", "none", "pool"]
-"""What is added to a block's output if the widths are equal: its input if the stride is 1, nothing, or its input
-after a 3x3 average pool at the block's stride."""
-
-
-def _check_odd(kernel: int) -> int:
-    if kernel % 2 == 0:
-        raise ValueError("a kernel has an odd side (1, 3, 5, 7 ...)")
-    return kernel
-
 
 RGB = 3
-
-Kernel = Annotated[int, Field(ge=1, le=31), AfterValidator(_check_odd)]
-
-
-class MBConv(Record):
-    """Inverted bottleneck: expand 1x1, depthwise, squeeze-excite, project 1x1 (MobileNetV2, MnasNet, EfficientNet).
-
-    At expansion 1 the first convolution is omitted. The inner width of squeeze-and-excitation is ``se_ratio`` times the
-    block's *input* width; 0 means none. Sources: https://arxiv.org/abs/1801.04381, https://arxiv.org/abs/1807.11626.
-
-    Attributes:
-        expansion: Ratio of the depthwise convolution's channels to the input's.
-        kernel: Side of the depthwise kernel, odd.
-        se_ratio: Ratio of the squeezed channels to the input's, from 0 to 1.
-        activation: After the expansion and the depthwise convolution; the projection is linear.
-        skip: What is added to the output.
-
-    Example:
-        >>> MBConv(expansion=6, kernel=5, se_ratio=0.25).activation.value
-        'silu'
-    """
-
-    kind: Literal["mbconv"] = "mbconv"
-    expansion: PositiveInt = 6
-    kernel: Kernel = 3
-    se_ratio: float = Field(default=0.0, ge=0, le=1)
-    activation: Activation = ActivationKind.SILU
-    skip: Skip = "identity"
-
-
-class Separable(Record):
-    """Depthwise convolution, then 1x1, each with batch norm and activation (MobileNetV1).
-
-    Source: https://arxiv.org/abs/1704.04861.
-
-    Example:
-        >>> Separable(kernel=5).skip
-        'none'
-    """
-
-    kind: Literal["separable"] = "separable"
-    kernel: Kernel = 3
-    activation: Activation = ActivationKind.RELU
-    skip: Skip = "none"
-
-
-class Bottleneck(Record):
-    """Reduce 1x1, convolve (with the stride), restore 1x1, add the input, activate (ResNet-50 and deeper).
-
-    Source: https://arxiv.org/abs/1512.03385, with the stride in the 3x3 convolution as in torchvision. ``reduction`` is
-    the ratio of the output's channels to those of the middle convolution.
-
-    Example:
-        >>> Bottleneck().reduction
-        4
-    """
-
-    kind: Literal["bottleneck"] = "bottleneck"
-    kernel: Kernel = 3
-    reduction: PositiveInt = 4
-    activation: Activation = ActivationKind.RELU
-
-
-class Basic(Record):
-    """Two convolutions, add the input, activate (ResNet-18 and -34).
-
-    Source: https://arxiv.org/abs/1512.03385. The first convolution has the stride.
-
-    Example:
-        >>> Basic(kernel=5).activation.value
-        'relu'
-    """
-
-    kind: Literal["basic"] = "basic"
-    kernel: Kernel = 3
-    activation: Activation = ActivationKind.RELU
-
-
-class Conv(Record):
-    """One full convolution with batch norm and activation.
-
-    Example:
-        >>> Conv(kernel=1, activation="silu").kernel
-        1
-    """
-
-    kind: Literal["conv"] = "conv"
-    kernel: Kernel = 3
-    activation: Activation = ActivationKind.RELU
-    skip: Skip = "none"
-
-
-Block = Annotated[MBConv | Separable | Bottleneck | Basic | Conv, Field(discriminator="kind")]
 
 
 class BatchNorm(Record):
@@ -205,22 +119,29 @@ class Stage(Record):
     depth_rule: DepthRule = "scaled"
 
 
-class Head(Record):
-    """Optional 1x1 convolution, global average pool, dropout, linear classifier.
+class Head(SparseRecord):
+    """Optional 1x1 convolution, global average pool, optional wide layer, dropout, linear classifier.
 
     Attributes:
         width: Output channels of the convolution; None means that there is no convolution.
-        activation: After the convolution.
-        width_rule: How a width multiplier applies.
+        activation: After the convolution and the wide layer.
+        width_rule: How a width multiplier applies to the convolution.
+        wide: Output channels of a linear layer with activation between the pool and the classifier (MobileNetV3); None
+            means that there is none. It does not scale. Left out of JSON at the default, as is ``wide_norm``.
+        wide_norm: Whether the wide layer has batch norm (MobileNetV4) instead of a bias.
 
     Example:
         >>> Head(width=1280).activation.value
         'silu'
     """
 
+    sparse: ClassVar[tuple[str, ...]] = ("wide", "wide_norm")
+
     width: PositiveInt | None = None
     activation: Activation = ActivationKind.SILU
     width_rule: WidthRule = "scaled"
+    wide: PositiveInt | None = None
+    wide_norm: bool = False
 
 
 class Network(SizedRecord):
@@ -280,6 +201,17 @@ class Network(SizedRecord):
             )
         return self
 
+    @model_validator(mode="after")
+    def _check_strides(self) -> Self:
+        for number, stage in enumerate(self.stages):
+            block = stage.block
+            if stage.stride > 1 and isinstance(block, UniversalBottleneck) and not (block.start or block.kernel):
+                raise ValueError(
+                    f"stage {number} has stride {stage.stride}, and a universal block without kernels has none; give "
+                    "it a start or a kernel, or stride 1"
+                )
+        return self
+
     @property
     def input_shape(self) -> ImageShape:
         """Channels, height and width of the input image."""
@@ -309,12 +241,11 @@ class Network(SizedRecord):
         rows: list[tuple[object, ...]] = [("stem", f"conv {self.stem.kernel}x{self.stem.kernel}", self.stem.width, 1,
                                            self.stem.stride)]  # fmt: skip
         rows += [
-            (f"stage {number}", f"{stage.block.kind} {stage.block.kernel}x{stage.block.kernel}", stage.width,
-             stage.repeats, stage.stride)
+            (f"stage {number}", _block_cell(stage.block), stage.width, stage.repeats, stage.stride)
             for number, stage in enumerate(self.stages)
-        ]  # fmt: skip
-        rows.append(("head", "pool, linear" if self.head.width is None else "conv 1x1, pool, linear",
-                     self.head.width or "", 1, 1))  # fmt: skip
+        ]
+        parts = ("conv 1x1, " if self.head.width else "", "pool, ", "wide linear, " if self.head.wide else "", "linear")
+        rows.append(("head", "".join(parts), self.head.width or "", 1, 1))
         return html_table(("part", "block", "width", "repeats", "stride"), rows, repr(self))
 
     @property
@@ -327,3 +258,9 @@ class Network(SizedRecord):
             if usual is not None and dumped["block"]["skip"] == usual.default:
                 del dumped["block"]["skip"]
         return digest(data)
+
+
+def _block_cell(block: Block) -> str:
+    """Return kind and kernels of a block."""
+    kernels = [block.start, block.kernel] if isinstance(block, UniversalBottleneck) else [block.kernel]
+    return " ".join([block.kind, *(f"{kernel}x{kernel}" for kernel in kernels if kernel)])

@@ -17,7 +17,7 @@ each, which the type checker enforces. Heights and widths of feature maps are in
     │   │   └── shortcut            only where the input of a Residual is pooled or projected
     │   └── blocks.1 ...
     ├── stages.1 ...
-    └── head                        Sequence: conv, norm, activation, pool, dropout, classifier
+    └── head                        Sequence: conv, norm, activation, pool, (wide, flatten,) dropout, classifier
 
 :func:`children` alone defines the names of parts. The parameters of the built module, the nodes of an exported graph
 and the layers in weight conversion all use them.
@@ -113,7 +113,14 @@ class AveragePool:
 
 @dataclass(slots=True, eq=False)
 class GlobalPool:
-    """Mean over the whole map, flattened to a vector."""
+    """Mean over the whole map, flattened to a vector, or (not ``flat``) as a map of one pixel."""
+
+    flat: bool = True
+
+
+@dataclass(slots=True, eq=False)
+class Flatten:
+    """A map of one pixel as a vector."""
 
 
 @dataclass(slots=True, eq=False)
@@ -183,7 +190,7 @@ class Root:
         return self.head.out
 
 
-Primitive = Convolution | Normalization | Activation | MaxPool | AveragePool | GlobalPool | Linear | Dropout
+Primitive = Convolution | Normalization | Activation | MaxPool | AveragePool | GlobalPool | Flatten | Linear | Dropout
 Container = Root | StageNode | Sequence | SqueezeExcite | Residual
 Node = Primitive | Container
 Part = Root | StageNode | Sequence | Residual
@@ -226,7 +233,7 @@ def children(node: Node) -> tuple[tuple[str, Node], ...]:
             return node.body.nodes if node.shortcut is None else (*node.body.nodes, (SHORTCUT, node.shortcut))
         case Convolution() | Normalization() | Activation() | MaxPool() | AveragePool() | GlobalPool() | Linear():
             return ()
-        case Dropout():
+        case Flatten() | Dropout():
             return ()
         case _:
             assert_never(node)
@@ -283,7 +290,7 @@ def output_shape(node: Node, shape: Shape) -> Shape:
             return shape
         case MaxPool() | AveragePool():
             return shape.strided(node.stride)
-        case GlobalPool():
+        case GlobalPool() | Flatten():
             return Shape(shape.channels)
         case Linear():
             return Shape(node.outputs)

@@ -83,7 +83,9 @@ def _module(node: tree.Node) -> nn.Module:  # noqa: PLR0912 - one case for each 
                 return layers.SameAveragePool2d(node.kernel, node.stride)
             return nn.AvgPool2d(node.kernel, node.stride, padding=node.kernel // 2, count_include_pad=False)
         case tree.GlobalPool():
-            return layers.GlobalAvgPool2d()
+            return layers.GlobalAvgPool2d(flat=node.flat)
+        case tree.Flatten():
+            return nn.Flatten(1)
         case tree.Linear():
             return nn.Linear(node.inputs, node.outputs)
         case tree.Dropout():

@@ -38,7 +38,8 @@ class Classifier(nn.Module):
         network: The network that it computes, as data.
         preprocessing: How an image becomes its input, if it holds pretrained weights.
         num_classes: Number of outputs; 0 after ``reset_classifier(0)``.
-        num_features: Channels of the map that the head pools, which are the inputs of the classifier.
+        num_features: Channels of the map that the head pools.
+        head_hidden_size: Inputs of the classifier: another number if the head has a wide layer after the pool.
 
     Example:
         >>> from triscale.families import get
@@ -56,7 +57,8 @@ class Classifier(nn.Module):
         self.stages = stages
         self.head = head
         self.num_classes = network.classes
-        self.num_features = head.classifier.in_features if isinstance(head.classifier, nn.Linear) else 0
+        self.head_hidden_size = head.classifier.in_features if isinstance(head.classifier, nn.Linear) else 0
+        self.num_features = network.head.width or network.stages[-1].width
         self.grad_checkpointing = False
 
     def forward(self, images: Tensor) -> Tensor:
@@ -91,7 +93,7 @@ class Classifier(nn.Module):
             pre_logits: Whether to return the input of the classifier instead of logits.
 
         Returns:
-            ``[N, classes]`` logits, or ``[N, num_features]``.
+            ``[N, classes]`` logits, or ``[N, head_hidden_size]``.
         """
         return self.head.classify(maps, pre_logits=pre_logits)
 
@@ -186,8 +188,8 @@ class Classifier(nn.Module):
         """Replace the classifier by a new one with random weights.
 
         Args:
-            num_classes: Number of outputs. With 0 the model returns ``[N, num_features]``, and ``network`` keeps its
-                number of classes, since a network as data has at least one.
+            num_classes: Number of outputs. With 0 the model returns ``[N, head_hidden_size]``, and ``network`` keeps
+                its number of classes, since a network as data has at least one.
             global_pool: ``avg``, the only pooling.
 
         Raises:
@@ -208,7 +210,7 @@ class Classifier(nn.Module):
         old = next(self.parameters())
         new: nn.Module = nn.Identity()
         if num_classes:
-            new = nn.Linear(self.num_features, num_classes, device=old.device, dtype=old.dtype)
+            new = nn.Linear(self.head_hidden_size, num_classes, device=old.device, dtype=old.dtype)
             initialize(new)
             self.network = self.network.replace(classes=num_classes)
         self.head.classifier = new
@@ -245,6 +247,13 @@ class ClassifierHead(nn.Module):
         self.map_names, self.vector_names = tuple(names[:pool]), tuple(names[pool:-1])
         for name, module in children.items():
             self.add_module(name, module)
+
+    @property
+    def vector_layers(self) -> tuple[nn.Module, ...]:
+        """The layers with weights after the pool; the classifier is the last, and usually the only one."""
+        after = [getattr(self, name) for name in self.vector_names]
+        layers = [layer for part in after for layer in part.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+        return (*layers, self.classifier)
 
     def maps(self, maps: Tensor) -> Tensor:
         """Return the feature maps ``[N, C, h, w]`` before pooling."""

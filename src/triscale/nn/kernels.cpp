@@ -43,7 +43,7 @@ struct Gradient {
 
 namespace {
 
-enum Activation { NONE = 0, RELU = 1, RELU6 = 2, SILU = 3, SIGMOID = 4 };
+enum Activation { NONE = 0, RELU = 1, RELU6 = 2, SILU = 3, SIGMOID = 4, HARD_SWISH = 5, HARD_SIGMOID = 6 };
 
 #if defined(__AVX512F__)
 constexpr int LANES = 16;
@@ -187,6 +187,16 @@ template <int KIND> inline Pair activation(Vector z) {
         const Vector s = sigmoid(z);
         return {s, s * (1.0f - s)};
     }
+    if (KIND == HARD_SWISH) {
+        const Vector gate = (z + 3.0f) / 6.0f;
+        return {z <= -3.0f ? zero : (z >= 3.0f ? z : z * gate),
+                z <= -3.0f ? zero : (z >= 3.0f ? one : z / 3.0f + 0.5f)};
+    }
+    if (KIND == HARD_SIGMOID) {
+        const Vector inside = zero + 1.0f / 6.0f;
+        return {z <= -3.0f ? zero : (z >= 3.0f ? one : (z + 3.0f) / 6.0f),
+                z <= -3.0f ? zero : (z >= 3.0f ? zero : inside)};
+    }
     return {z, one};
 }
 
@@ -196,6 +206,8 @@ template <int KIND> inline Pair activation(Vector z) {
         case RELU6: call(RELU6); break;     \
         case SILU: call(SILU); break;       \
         case SIGMOID: call(SIGMOID); break; \
+        case HARD_SWISH: call(HARD_SWISH); break; \
+        case HARD_SIGMOID: call(HARD_SIGMOID); break; \
         default: call(NONE);          \
     }
 

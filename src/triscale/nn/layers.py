@@ -32,6 +32,10 @@ def activation(kind: ActivationKind, *, inplace: bool = True) -> nn.Module:
             return nn.SiLU(inplace=inplace)
         case ActivationKind.SIGMOID:
             return nn.Sigmoid()
+        case ActivationKind.HARD_SWISH:
+            return nn.Hardswish(inplace=inplace)
+        case ActivationKind.HARD_SIGMOID:
+            return nn.Hardsigmoid()
         case _:
             assert_never(kind)
 
@@ -112,11 +116,15 @@ class SameAveragePool2d(nn.Module):
 
 
 class GlobalAvgPool2d(nn.Module):
-    """Global average pool to a vector."""
+    """Global average pool to a vector, or to a map of one pixel."""
+
+    def __init__(self, *, flat: bool = True) -> None:
+        super().__init__()
+        self.flat = flat
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map ``[N, C, H, W]`` to ``[N, C]``."""
-        return images.mean((2, 3))
+        """Map ``[N, C, H, W]`` to ``[N, C]``, or to ``[N, C, 1, 1]``."""
+        return images.mean((2, 3), keepdim=not self.flat)
 
 
 class SqueezeExcitation(nn.Sequential):

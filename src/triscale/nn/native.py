@@ -198,6 +198,10 @@ def activation_code(kind: ActivationKind | None) -> int:
             return 3
         case ActivationKind.SIGMOID:
             return 4
+        case ActivationKind.HARD_SWISH:
+            return 5
+        case ActivationKind.HARD_SIGMOID:
+            return 6
         case _:
             assert_never(kind)
 

@@ -227,6 +227,10 @@ def _activated(z: Tensor, kind: ActivationKind | None) -> Tensor:
             return F.silu(z, inplace=True)
         case ActivationKind.SIGMOID:
             return z.sigmoid_()
+        case ActivationKind.HARD_SWISH:
+            return F.hardswish(z, inplace=True)
+        case ActivationKind.HARD_SIGMOID:
+            return F.hardsigmoid(z, inplace=True)
         case _:
             assert_never(kind)
 
@@ -245,6 +249,10 @@ def _activation_backward(gradient: Tensor, z: Tensor, kind: ActivationKind | Non
             dz = torch.ops.aten.silu_backward(gradient, z)
         case ActivationKind.SIGMOID:
             dz = torch.ops.aten.sigmoid_backward(gradient, z.sigmoid())
+        case ActivationKind.HARD_SWISH:
+            dz = torch.ops.aten.hardswish_backward(gradient, z)
+        case ActivationKind.HARD_SIGMOID:
+            dz = torch.ops.aten.hardsigmoid_backward(gradient, z)
         case _:
             assert_never(kind)
     return dz

@@ -17,7 +17,7 @@ from torch.func import functional_call
 
 from triscale.errors import NetworkError
 from triscale.network import tree
-from triscale.network.spec import Basic, Block, Bottleneck, MBConv, Network
+from triscale.network.spec import Basic, Block, Bottleneck, FusedMBConv, MBConv, Network, UniversalBottleneck
 from triscale.nn.build import build
 from triscale.nn.classifier import Classifier
 
@@ -182,8 +182,13 @@ def _slice(whole: Tensor, shape: torch.Size) -> Tensor:
 
 
 def _key(number: int, block: Block) -> str:
-    """Return the name of the module shared by blocks of a kind; MBConv of expansion 1 has fewer convolutions."""
-    kind = f"{block.kind}_without_expansion" if isinstance(block, MBConv) and block.expansion == 1 else block.kind
+    """Return the name of the module shared by blocks of a kind; blocks that lack convolutions have their own."""
+    kind: str = block.kind
+    if isinstance(block, MBConv | FusedMBConv) and block.expansion == 1:
+        kind += "_without_expansion"
+    if isinstance(block, UniversalBottleneck):
+        kernels = (("start", block.start), ("kernel", block.kernel))
+        kind += "".join(f"_without_{name}" for name, kernel in kernels if kernel is None)
     return f"{number}_{kind}"
 
 

@@ -16,6 +16,8 @@ ACTIVATIONS: dict[type[nn.Module], ActivationKind] = {
     nn.ReLU6: ActivationKind.RELU6,
     nn.SiLU: ActivationKind.SILU,
     nn.Sigmoid: ActivationKind.SIGMOID,
+    nn.Hardswish: ActivationKind.HARD_SWISH,
+    nn.Hardsigmoid: ActivationKind.HARD_SIGMOID,
 }
 """Activation modules that a fused chain supports; any other module is called separately."""
 

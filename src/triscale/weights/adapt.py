@@ -40,7 +40,13 @@ class AdaptedState:
 
 
 def adapt(
-    state: Mapping[str, Tensor], network: Network, rules: Rules, *, classes: int | None = None, drop_head: bool = False
+    state: Mapping[str, Tensor],
+    network: Network,
+    rules: Rules,
+    *,
+    groups: tuple[int, ...] = (),
+    classes: int | None = None,
+    drop_head: bool = False,
 ) -> AdaptedState:
     """Return the tensors of a network out of a wrapper, and the network with their classes and channels.
 
@@ -48,6 +54,7 @@ def adapt(
         state: The tensors of a file, by their names there.
         network: The published network.
         rules: The rules of the source's family.
+        groups: How many of our stages each of theirs has; by default one.
         classes: The number of outputs, if it is given; otherwise that of the file.
         drop_head: Whether to leave out the classifier.
 
@@ -55,12 +62,14 @@ def adapt(
         WeightsError: The file holds several copies of the network, values that are not finite, or integers.
         NetworkError: The classifier is not one linear layer.
     """
-    names = their_names(network, rules)
+    names = their_names(network, rules, groups)
     wanted = {ours: theirs for ours, theirs in names.items() if not ours.endswith(NUM_BATCHES_TRACKED)}
     heads = {ours: wanted[ours] for ours in (f"{HEAD}weight", f"{HEAD}bias") if ours in wanted}
     selected, notes = select(state, [theirs for ours, theirs in wanted.items() if ours not in heads])
     found = list(notes)
     root = heads[f"{HEAD}weight"].partition(".")[0] + "."
+    if any(theirs.startswith(root) for ours, theirs in wanted.items() if ours not in heads):
+        root = heads[f"{HEAD}weight"].removesuffix("weight")  # other layers share the first part of the name
     if drop_head:
         selected = {name: tensor for name, tensor in selected.items() if not name.startswith(root)}
     else:

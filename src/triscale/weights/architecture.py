@@ -27,6 +27,7 @@ class Architecture(Record):
         width: Multiplier of the widths.
         fixed_ends: Whether stem and head keep their widths, and the first and last stage their repeats.
         head: Width of a final 1x1 convolution that the base does not have.
+        groups: How many of our stages each of its stages has; empty if one each.
 
     Example:
         >>> norm = BatchNorm(eps=1e-5, momentum=0.1)
@@ -51,6 +52,7 @@ class Architecture(Record):
     width: float = 1.0
     fixed_ends: bool = False
     head: int | None = None
+    groups: tuple[int, ...] = ()
 
     @property
     def is_base(self) -> bool:

@@ -113,9 +113,9 @@ def _differences(given: Any, expected: Any, ignored: frozenset[str] | set[str], 
         if given.get("kind") != expected.get("kind"):
             return [f"{path} is {given.get('kind')}, expected {expected.get('kind')}"]
         fields = []
-        for key in expected:
+        for key in expected | given:  # a sparse record leaves out fields at their defaults
             if key not in ignored:
-                fields += _differences(given.get(key), expected[key], ignored, f"{path}.{key}" if path else key)
+                fields += _differences(given.get(key), expected.get(key), ignored, f"{path}.{key}" if path else key)
         return fields
     if isinstance(given, list) and isinstance(expected, list):
         if len(given) != len(expected):

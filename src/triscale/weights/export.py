@@ -37,4 +37,5 @@ def export_state(state: Mapping[str, Tensor], network: Network, source: str, nam
     architecture = get_architecture(source, name)
     theirs = architecture.network.replace(classes=network.classes)
     check_fits(WeightsContract(source=source_name, name=name, architecture=architecture.name, network=theirs), network)
-    return from_triscale(state, network, tables.rules[architecture.family], tables.versions.get(architecture.family))
+    rules, versions = tables.rules[architecture.family], tables.versions.get(architecture.family)
+    return from_triscale(state, network, rules, versions, groups=architecture.groups)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from triscale.weights.architecture import Architecture, Rules
 from triscale.weights.channels import STEM
-from triscale.weights.rules import HEAD, NUM_BATCHES_TRACKED, expected_state, their_names
+from triscale.weights.rules import HEAD, NUM_BATCHES_TRACKED, their_shapes
 from triscale.weights.sources import SOURCES
 
 MAX_SHOWN = 6
@@ -25,7 +25,7 @@ def identify(state: Mapping[str, Tensor]) -> tuple[tuple[str, str], ...]:
         state: The tensors of a file, by their names there, in any wrapper.
 
     Example:
-        >>> from triscale.weights.rules import from_triscale
+        >>> from triscale.weights.rules import expected_state, from_triscale
         >>> from triscale.weights.sources import network_of
         >>> network = network_of("timm", "tf_efficientnet_lite0")
         >>> state = from_triscale(expected_state(network), network, SOURCES["timm"].rules["inverted"])
@@ -81,7 +81,7 @@ def other_networks(state: Mapping[str, Tensor], source: str, name: str) -> str:
 def _may_be(shapes: Mapping[str, tuple[int, ...]], architecture: Architecture, rules: Rules) -> bool:
     network, templates = architecture.network, dict(rules)
     first = f"{templates['stem.conv']}.weight"
-    # Building a network takes a tenth of a second, comparing its first convolution no time.
+    # The names of a network take some milliseconds, comparing its first convolution no time.
     prefixes = [
         name.removesuffix(first)
         for name, shape in shapes.items()
@@ -89,11 +89,10 @@ def _may_be(shapes: Mapping[str, tuple[int, ...]], architecture: Architecture, r
     ]
     if not prefixes:
         return False
-    ours = expected_state(network)
     body = {
-        theirs: tuple(ours[name].shape)
-        for name, theirs in their_names(network, rules).items()
-        if not name.startswith(HEAD) and not name.endswith(NUM_BATCHES_TRACKED) and name != STEM
+        theirs: shape
+        for name, (theirs, shape) in their_shapes(network, rules, architecture.groups).items()
+        if not name.startswith(HEAD) and name != STEM
     }
     # A deeper network, or one with a wider head, has all parameters of this one and more of the same modules.
     roots = {name.partition(".")[0] for name in body} | {

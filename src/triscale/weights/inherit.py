@@ -30,6 +30,9 @@ from triscale.weights.prune import InputStatistics, keep_channels, least_squares
 
 NO_STATISTICS: Mapping[str, InputStatistics] = MappingProxyType({})
 
+NO_SHAPE = tree.Shape(0)
+"""For walks that do not read shapes."""
+
 NOISE = 0.05
 """Noise added to repeated channels, relative to the layer's standard deviation.
 
@@ -175,6 +178,7 @@ def _make_identity(name: str, node: tree.Node, state: dict[str, Tensor]) -> None
             | tree.MaxPool()
             | tree.AveragePool()
             | tree.GlobalPool()
+            | tree.Flatten()
             | tree.Linear()
             | tree.Dropout()
             | tree.SqueezeExcite()
@@ -185,8 +189,6 @@ def _make_identity(name: str, node: tree.Node, state: dict[str, Tensor]) -> None
 
 
 def _last_norm(name: str, body: tree.Sequence) -> str:
-    child_name, child = body.nodes[-1]
-    if isinstance(child, tree.Sequence):
-        return _last_norm(f"{name}.{child_name}", child)
-    assert isinstance(child, tree.Normalization)
-    return f"{name}.{child_name}"
+    """Return the last batch norm of a body; what follows it (activation, SE) maps zeros to zeros."""
+    norms = [visit.path for visit in tree.walk(body, NO_SHAPE, name) if isinstance(visit.node, tree.Normalization)]
+    return norms[-1]

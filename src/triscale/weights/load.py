@@ -277,7 +277,7 @@ def load_file(
     state, notes = _read_foreign(file, part)
     rules = tables.rules[architecture.family]
     try:
-        adapted = adapt(state, weights.network, rules, classes=classes, drop_head=drop_head)
+        adapted = adapt(state, weights.network, rules, groups=architecture.groups, classes=classes, drop_head=drop_head)
     except (WeightsError, NetworkError) as error:
         raise type(error)(f"{file}: {error}") from error
     if adapted.network != weights.network:
@@ -287,7 +287,14 @@ def load_file(
         )
     whose = f"{tables.title}'s {architecture.name}"
     try:
-        mapped = to_triscale(adapted.state, adapted.network, rules, whose, drop_head=not adapted.has_head)
+        mapped = to_triscale(
+            adapted.state,
+            adapted.network,
+            rules,
+            whose,
+            groups=architecture.groups,
+            drop_head=not adapted.has_head,
+        )
     except NetworkError as error:
         raise NetworkError(f"{file}: {error}{other_networks(state, source, architecture.name)}") from error
     return LoadedWeights(weights, mapped, (*notes, *adapted.notes))

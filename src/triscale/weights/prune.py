@@ -12,7 +12,7 @@ As in He et al. 2017 (https://arxiv.org/abs/1707.06168), no labels are needed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -210,9 +210,16 @@ def _observed(model: nn.Module, layer: str) -> nn.Module:
     parent = model.get_submodule(layer.rpartition(".")[0])
     if isinstance(parent, SqueezeExcitation) and parent[0] is module:
         return parent
-    if isinstance(parent, ClassifierHead) and parent.classifier is module:
-        return parent.get_submodule("pool")
+    head = next((part for part in _ancestors(model, layer) if isinstance(part, ClassifierHead)), None)
+    if head is not None and head.vector_layers[:1] == (module,):
+        return head.get_submodule("pool")
     return module
+
+
+def _ancestors(model: nn.Module, layer: str) -> Iterator[nn.Module]:
+    """Yield the modules that contain a layer, the innermost first."""
+    while layer := layer.rpartition(".")[0]:
+        yield model.get_submodule(layer)
 
 
 def rows_of(values: Tensor) -> Tensor:

@@ -18,6 +18,21 @@ _ENDS: Rules = (
     ("head.classifier", "classifier"),
 )
 
+_SE: Rules = (
+    ("stages.*.blocks.*.se.reduce", "blocks.{stage}.{block}.se.conv_reduce"),
+    ("stages.*.blocks.*.se.expand", "blocks.{stage}.{block}.se.conv_expand"),
+)
+_LAYERS: Rules = (
+    ("stages.*.blocks.*.expand.conv", "blocks.{stage}.{block}.conv_pw"),
+    ("stages.*.blocks.*.spatial.conv", "blocks.{stage}.{block}.conv_exp"),
+    ("stages.*.blocks.*.depthwise.conv", "blocks.{stage}.{block}.conv_dw"),
+    ("stages.*.blocks.*.project.conv", "blocks.{stage}.{block}.conv_pwl"),
+    ("stages.*.blocks.*.*.norm", "blocks.{stage}.{block}.bn{nth+1}"),
+)
+"""Layers of inverted bottlenecks, full and fused."""
+_LAST_STAGE: Rules = (("head.conv", "blocks.{stages}.0.conv"), ("head.norm", "blocks.{stages}.0.bn1"))
+"""The convolution before the pool, which is a stage there if a wide layer follows the pool."""
+
 RULES: dict[str, Rules] = {
     "inverted": (
         *_ENDS,
@@ -41,6 +56,65 @@ RULES: dict[str, Rules] = {
         ("stages.*.blocks.*.pointwise.norm", "blocks.{stage}.{block}.bn2"),
     ),
     "resnet": _TORCHVISION["resnet"],
+    "fused": (*_ENDS, *_SE, *_LAYERS),
+    "fused_v2": (*_ENDS, *_SE, ("stages.0.blocks.*.spatial.conv", "blocks.0.{block}.conv"), *_LAYERS),
+    "mobilenetv3": (
+        *_LAST_STAGE,
+        ("head.wide.conv", "conv_head"),
+        *_ENDS,
+        *_SE,
+        ("stages.0.blocks.*.project.conv", "blocks.0.{block}.conv_pw"),
+        *_LAYERS,
+    ),
+    "mobilenetv4": (
+        *_LAST_STAGE,
+        ("head.wide.conv", "conv_head"),
+        ("head.wide.norm", "norm_head"),
+        *_ENDS,
+        ("stages.*.blocks.*.conv", "blocks.{stage}.{block}.conv"),
+        ("stages.*.blocks.*.norm", "blocks.{stage}.{block}.bn1"),
+        ("stages.0.blocks.*.spatial.conv", "blocks.0.{block}.conv_exp"),
+        ("stages.0.blocks.*.project.conv", "blocks.0.{block}.conv_pwl"),
+        ("stages.0.blocks.*.*.norm", "blocks.0.{block}.bn{nth+1}"),
+        *(
+            (f"stages.*.blocks.*.{ours}.{part}", f"blocks.{{stage}}.{{block}}.{theirs}.{their_part}")
+            for ours, theirs in (
+                ("start", "dw_start"),
+                ("expand", "pw_exp"),
+                ("depthwise", "dw_mid"),
+                ("project", "pw_proj"),
+            )
+            for part, their_part in (("conv", "conv"), ("norm", "bn"))
+        ),
+    ),
+    "regnet": (
+        ("stem.conv", "stem.conv"),
+        ("stem.norm", "stem.bn"),
+        ("stages.*.blocks.*.se.reduce", "s{stage+1}.b{block+1}.se.fc1"),
+        ("stages.*.blocks.*.se.expand", "s{stage+1}.b{block+1}.se.fc2"),
+        ("stages.*.blocks.*.shortcut.conv", "s{stage+1}.b{block+1}.downsample.conv"),
+        ("stages.*.blocks.*.shortcut.norm", "s{stage+1}.b{block+1}.downsample.bn"),
+        ("stages.*.blocks.*.*.conv", "s{stage+1}.b{block+1}.conv{nth+1}.conv"),
+        ("stages.*.blocks.*.*.norm", "s{stage+1}.b{block+1}.conv{nth+1}.bn"),
+        ("head.classifier", "head.fc"),
+    ),
+    "resnetrs": (
+        ("stem.conv", "conv1.0"),
+        ("stem.norm", "conv1.1"),
+        ("stages.0.blocks.0.conv", "conv1.3"),
+        ("stages.0.blocks.0.norm", "conv1.4"),
+        ("stages.1.blocks.0.conv", "conv1.6"),
+        ("stages.1.blocks.0.norm", "bn1"),
+        ("stages.2.blocks.0.conv", "maxpool.0"),
+        ("stages.2.blocks.0.norm", "maxpool.1"),
+        ("stages.*.blocks.*.se.reduce", "layer{stage-2}.{block}.se.fc1"),
+        ("stages.*.blocks.*.se.expand", "layer{stage-2}.{block}.se.fc2"),
+        ("stages.*.blocks.*.shortcut.conv", "layer{stage-2}.{block}.downsample.1"),
+        ("stages.*.blocks.*.shortcut.norm", "layer{stage-2}.{block}.downsample.2"),
+        ("stages.*.blocks.*.*.conv", "layer{stage-2}.{block}.conv{nth+1}"),
+        ("stages.*.blocks.*.*.norm", "layer{stage-2}.{block}.bn{nth+1}"),
+        ("head.classifier", "fc"),
+    ),
 }
 
 _DEFAULT = BatchNorm(eps=1e-5, momentum=0.1)
@@ -57,6 +131,7 @@ def _row(
     width: float = 1.0,
     fixed_ends: bool = False,
     head: int | None = None,
+    groups: tuple[int, ...] = (),
 ) -> Architecture:
     return Architecture(
         name=name,
@@ -68,8 +143,27 @@ def _row(
         width=width,
         fixed_ends=fixed_ends,
         head=head,
+        groups=groups,
     )
 
+
+def _both_paddings(name: str, base: str, family: str, groups: tuple[int, ...] = ()) -> tuple[Architecture, ...]:
+    """Return the rows of a network that exists with PyTorch's and with TensorFlow's padding."""
+    return (
+        _row(name, base, family, groups=groups),
+        _row(f"tf_{name}", base, family, padding="same", groups=groups),
+    )
+
+
+_V3_LARGE, _V3_SMALL = (1, 2, 1, 3, 1, 1), (1, 2, 2, 1, 1)
+_V4_GROUPS = {"small": (2, 2, 3, 5), "medium": (1, 2, 7, 9), "large": (1, 2, 5, 8)}
+_REGNET_SIZES = dict(
+    zip(
+        ["200mf", "400mf", "600mf", "800mf", "1_6gf", "3_2gf", "4_0gf", "6_4gf", "8_0gf", "12gf", "16gf", "32gf"],
+        ["002", "004", "006", "008", "016", "032", "040", "064", "080", "120", "160", "320"],
+        strict=True,
+    )
+)
 
 _SIZES = (*(f"b{number}" for number in range(9)), "l2", *(f"lite{number}" for number in range(5)))
 
@@ -95,4 +189,38 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     _row("semnasnet_100", "mnasnet_a1"),
     _row("semnasnet_140", "mnasnet_a1", width=1.4),
     *(_row(f"resnet{layers}", f"resnet{layers}", "resnet") for layers in (18, 34, 50, 101, 152)),
+    *(_row(name, name, "resnet") for name in ("resnext50_32x4d", "resnext101_32x4d", "resnext101_32x8d")),
+    *(_row(name, name, "resnet") for name in ("resnext101_64x4d", "wide_resnet50_2", "wide_resnet101_2")),
+    *(
+        _row(f"tf_efficientnetv2_b{number}", f"efficientnetv2_b{number}", "fused_v2", padding="same")
+        for number in range(4)
+    ),
+    *(
+        row
+        for size in ("s", "m", "l", "xl")
+        for row in _both_paddings(f"efficientnetv2_{size}", f"efficientnetv2_{size}", "fused_v2")
+    ),
+    *(
+        row
+        for size, groups in (("s", ()), ("m", (2, 1, 1, 1, 1, 1)), ("l", (2, 1, 1, 1, 1, 1)))
+        for row in _both_paddings(f"efficientnet_e{size}", f"efficientnet_edgetpu_{size}", "fused", groups)
+    ),
+    *(_row(f"tinynet_{size}", f"tinynet_{size}") for size in "abcde"),
+    *_both_paddings("mobilenetv3_large_100", "mobilenet_v3_large", "mobilenetv3", _V3_LARGE),
+    *_both_paddings("mobilenetv3_large_075", "mobilenet_v3_large_075", "mobilenetv3", _V3_LARGE),
+    *_both_paddings("mobilenetv3_small_100", "mobilenet_v3_small", "mobilenetv3", _V3_SMALL),
+    *_both_paddings("mobilenetv3_small_075", "mobilenet_v3_small_075", "mobilenetv3", _V3_SMALL),
+    *(
+        _row(f"mobilenetv4_conv_{size}", f"mobilenet_v4_conv_{size}", "mobilenetv4", groups=groups)
+        for size, groups in _V4_GROUPS.items()
+    ),
+    *(
+        _row(f"regnet{letter}_{digits}", f"regnet{letter}_{size}", "regnet")
+        for letter in "xy"
+        for size, digits in _REGNET_SIZES.items()
+    ),
+    _row("regnetx_004_tv", "regnetx_400mf_torchvision", "regnet"),
+    _row("regnety_008_tv", "regnety_800mf_torchvision", "regnet"),
+    _row("regnety_080_tv", "regnety_8_0gf_torchvision", "regnet"),
+    *(_row(f"resnetrs{layers}", f"resnetrs{layers}", "resnetrs") for layers in (50, 101, 152, 200, 270, 350, 420)),
 )

@@ -22,6 +22,8 @@ from triscale.cli.support.options import (
 from triscale.cli.support.terminal import console, print_json, table
 from triscale.errors import UserError
 from triscale.families import FAMILIES
+from triscale.families.census import CensusEntry, census_table
+from triscale.families.census import census as take_census
 from triscale.families.find import find_law
 from triscale.network.cost import Cost, cost, si
 from triscale.network.custom import AnyNetwork, CustomNetwork
@@ -33,8 +35,17 @@ from triscale.scaling.fit import Fit, fit_budget
 from triscale.scaling.law import Law, Scale
 
 
-def list_(*, json: Json = False) -> None:
-    """List the published networks with their exact costs."""
+def list_(*, census: Annotated[bool, Parameter(negative="")] = False, json: Json = False) -> None:
+    """List the published networks with their exact costs.
+
+    Parameters
+    ----------
+    census
+        Compare the costs with the published figures of each network instead.
+    """
+    if census:
+        _print_census(json=json)
+        return
     members = [(family, member, cost(member.network)) for family, group in FAMILIES.items() for member in group]
     if json:
         print_json(
@@ -63,6 +74,60 @@ def list_(*, json: Json = False) -> None:
         "MACs: multiply-accumulates for one image, without bias and batch norm. top-1: ImageNet, as published.",
         style="dim",
     )
+
+
+def _print_census(*, json: bool) -> None:
+    entries, sources = take_census(), census_table().sources
+    agreeing = sum(entry.agrees for entry in entries)
+    networks = len({(entry.row.name, entry.row.resolution) for entry in entries})
+    if json:
+        print_json(
+            {
+                "sources": {name: source.title for name, source in sources.items()},
+                "networks": [entry.row.model_dump() | _both(entry) for entry in entries],
+            }
+        )
+        return
+    table(
+        ("network", "px", "params", "published", "MACs", "counted", "published", "agree", "source"),
+        [
+            (
+                entry.row.name,
+                str(entry.row.resolution),
+                str(entry.params),
+                entry.row.params,
+                str(entry.macs),
+                "" if entry.counted == entry.macs else si(entry.counted),
+                entry.row.macs,
+                "yes" if entry.agrees else "no",
+                entry.row.source,
+            )
+            for entry in entries
+        ],
+    )
+    for entry in entries:
+        if entry.row.differs:
+            console.print(f"{entry.row.name} ({entry.row.source}): {entry.row.differs}", markup=False, highlight=False)
+    for name, source in sources.items():
+        console.print(f"{name}: {source.title}", style="dim", markup=False, highlight=False)
+    console.print(
+        f"{networks} networks, {agreeing} of {len(entries)} rows agree: both figures round to the published digits. "
+        "counted: MACs by the source's convention, if it is another, with two operations for each normalized value and "
+        "one for each pooled.",
+        style="dim",
+    )
+
+
+def _both(entry: CensusEntry) -> dict[str, int | str | bool]:
+    """Return our figures and the published ones, under names that tell them apart."""
+    return {
+        "params": entry.params,
+        "published_params": entry.row.params,
+        "macs": entry.macs,
+        "counted_macs": entry.counted,
+        "published_macs": entry.row.macs,
+        "agrees": entry.agrees,
+    }
 
 
 def scale(

@@ -173,13 +173,13 @@ def resolve_method(model: nn.Module, method: Method) -> str:
     """Return the method to use; ``auto`` chooses ``cam`` where the model supports it.
 
     Raises:
-        RunError: ``cam`` was requested for a custom model.
+        RunError: ``cam`` was requested for a custom model, or for a head with another layer than the classifier.
     """
     if method == "auto":
-        return "cam" if isinstance(model, Classifier) else "grad-cam"
-    if method == "cam" and not isinstance(model, Classifier):
-        raise RunError("method cam requires a head of global average pooling and a linear layer, which a custom model "
-                       "may not have; give --method grad-cam")  # fmt: skip
+        return "cam" if _is_linear(model) else "grad-cam"
+    if method == "cam" and not _is_linear(model):
+        raise RunError("method cam requires a head of global average pooling and a linear layer, which this network "
+                       "does not have, or a custom model may not have; give --method grad-cam")  # fmt: skip
     return method
 
 
@@ -194,6 +194,11 @@ def maps_of(model: nn.Module, images: Tensor, link: Link = "softmax") -> tuple[N
     predicted = int(values.argmax())
     heat = activation_map(model, images, predicted, resolve_method(model, "auto"))
     return heat, predicted, float(values[predicted])
+
+
+def _is_linear(model: nn.Module) -> bool:
+    """Return whether one linear layer follows the pool, so that the maps are exact."""
+    return isinstance(model, Classifier) and len(model.head.vector_layers) == 1
 
 
 def activation_map(model: nn.Module, images: Tensor, label: int, method: str) -> NDArray[np.float32]:

@@ -16,11 +16,12 @@ from triscale.weights.architecture import SourceName
 from triscale.weights.contract import Accuracy, Digest, WeightsContract
 from triscale.weights.sources import SOURCES, get_architecture
 
-Normalization = Literal["imagenet", "half", "lite"]
+Normalization = Literal["imagenet", "half", "lite", "unit"]
 
 NORMALIZATIONS: dict[Normalization, tuple[Values, Values]] = {
     "imagenet": (IMAGENET_MEAN, IMAGENET_STD),
     "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "unit": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
     "lite": ((127 / 255, 127 / 255, 127 / 255), (128 / 255, 128 / 255, 128 / 255)),
 }
 """Mean and standard deviation, for values from 0 to 1."""
