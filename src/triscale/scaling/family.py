@@ -8,12 +8,12 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from triscale.errors import BudgetError, UserError
+from triscale.errors import UserError
 from triscale.network.cost import Cost
 from triscale.network.custom import AnyNetwork
 from triscale.record import Record
 from triscale.scaling.apply import scale
-from triscale.scaling.law import Law, Scale
+from triscale.scaling.law import Law, Scale, check_phi
 
 MAX_MEMBERS = 64
 _NUMBER = r"[+-]?\d+(?:\.\d*)?"
@@ -72,7 +72,7 @@ def make_family(baseline: AnyNetwork, law: Law, phis: Sequence[float], count: Ca
         count: Returns the cost of a network.
 
     Raises:
-        BudgetError: A phi scales a dimension by more than 1,000.
+        BudgetError: A phi scales a dimension by more than 1,000 or less than 1/1,000.
 
     Example:
         >>> from triscale.families import get
@@ -85,9 +85,7 @@ def make_family(baseline: AnyNetwork, law: Law, phis: Sequence[float], count: Ca
     base = count(baseline)
     members = []
     for phi in phis:
-        if abs(phi) > law.max_phi:
-            raise BudgetError(f"phi {phi:g} scales by more than 1,000; give phi up to {law.max_phi:.3g}")
-        multipliers = law.at(phi)
+        multipliers = law.at(check_phi(law, phi))
         network = baseline if phi == 0 else scale(baseline, multipliers).replace(name=f"{baseline.name}_phi{phi:+g}")
         figures = count(network)
         members.append(

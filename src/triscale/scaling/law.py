@@ -10,9 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
+from triscale.errors import BudgetError
 from triscale.record import Record, by_position
 
 MAX_MULTIPLIER = 1000.0
+
+SMALLEST_PHI = 100.0
+"""A law is defined down to this multiple of ``-max_phi``: there the multipliers leave the floating-point range."""
 
 Multiplier = Annotated[float, Field(gt=0, le=MAX_MULTIPLIER)]
 Coefficient = Annotated[float, Field(ge=1, le=100)]
@@ -82,10 +86,15 @@ class Law(Record):
         Returns:
             ``alpha^phi``, ``beta^phi`` and ``gamma^phi``.
 
+        Raises:
+            BudgetError: phi is not a finite number, or a multiplier is not between 0 and 1,000.
+
         Example:
             >>> str(Law(alpha=1.2, beta=1.1, gamma=1.15).at(2))
             'depth x1.44, width x1.21, resolution x1.322'
         """
+        if not (math.isfinite(phi) and -SMALLEST_PHI * self.max_phi <= phi <= self.max_phi):
+            raise BudgetError(_phi_message(phi, self.max_phi))
         return Scale(depth=self.alpha**phi, width=self.beta**phi, resolution=self.gamma**phi)
 
     @property
@@ -103,6 +112,31 @@ class Law(Record):
     def __str__(self) -> str:
         """Return the coefficients as text."""
         return f"alpha {self.alpha:g}, beta {self.beta:g}, gamma {self.gamma:g}"
+
+
+def check_phi(law: Law, phi: float) -> float:
+    """Return a phi that was given by a user, if it scales each dimension by at most 1,000 and at least 1/1,000.
+
+    Raises:
+        BudgetError: phi is out of this range, or not a finite number.
+
+    Example:
+        >>> check_phi(Law(alpha=1.2, beta=1.1, gamma=1.15), -2)
+        -2
+    """
+    if not (math.isfinite(phi) and abs(phi) <= law.max_phi):
+        raise BudgetError(_phi_message(phi, law.max_phi))
+    return phi
+
+
+def _phi_message(phi: float, max_phi: float) -> str:
+    if not math.isfinite(phi):
+        return f"phi {phi:g} is not a finite number; give one such as 1 or -0.5"
+    largest = math.floor(10 * max_phi) / 10  # rounded down, so that it can be given
+    return (
+        f"phi {phi:g} scales by more than 1,000 or less than 1/1,000; give a phi from {-largest:g} to {largest:g}, "
+        "such as 1"
+    )
 
 
 EFFICIENTNET = Law(alpha=1.2, beta=1.1, gamma=1.15)

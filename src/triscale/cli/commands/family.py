@@ -15,6 +15,7 @@ from triscale.cli.support.options import (
     OptionalOut,
     choose_network,
     cost_of_any,
+    with_classes,
 )
 from triscale.cli.support.terminal import console, print_json, table
 from triscale.errors import RunError
@@ -48,9 +49,7 @@ def family(
     out
         Folder for the networks (NAME.json), family.json, family.csv and family.svg.
     """
-    network = choose_network(baseline, lite=lite)
-    if classes is not None:
-        network = network.replace(classes=classes)
+    network = with_classes(choose_network(baseline, lite=lite), classes)
     result = make_family(network, find_law(law), read_phis(phis), cost_of_any)
     if out is not None:
         _write(result, out)

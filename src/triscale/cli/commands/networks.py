@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from triscale.cli.support.amounts import share_of
+from triscale.cli.support.amounts import multiplier_of, share_of
 from triscale.cli.support.latency import predict_latency, print_latency
 from triscale.cli.support.options import (
     DEFAULT_LAW,
@@ -18,6 +18,7 @@ from triscale.cli.support.options import (
     ProfileOption,
     choose_network,
     cost_of_any,
+    with_classes,
 )
 from triscale.cli.support.terminal import console, print_json, table
 from triscale.errors import UserError
@@ -30,7 +31,7 @@ from triscale.network.spec import Network
 from triscale.scaling.apply import scale as scale_network
 from triscale.scaling.budget import Budget
 from triscale.scaling.fit import Fit, fit_budget
-from triscale.scaling.law import Law, Scale
+from triscale.scaling.law import Law, Scale, check_phi
 
 
 def list_(*, json: Json = False) -> None:
@@ -107,9 +108,7 @@ def scale(
     out
         File to write the scaled network to, as JSON.
     """
-    baseline = choose_network(network, lite=lite)
-    if classes is not None:
-        baseline = baseline.replace(classes=classes)
+    baseline = with_classes(choose_network(network, lite=lite), classes)
     single = any(value is not None for value in (depth, width, resolution))
     if (budget is not None) + (phi is not None) + single != 1:
         raise UserError(
@@ -127,9 +126,13 @@ def scale(
         fit = _fit(baseline, scaling_law, Budget.of(*budget).with_margin(share_of("--margin", margin)), predictor)
         scaled: AnyNetwork = fit.network
     elif phi is not None:
-        scaled = scale_network(baseline, scaling_law.at(phi)).replace(name=f"{baseline.name}_phi{phi:+g}")
+        scaled = scale_network(baseline, scaling_law.at(check_phi(scaling_law, phi))).replace(
+            name=f"{baseline.name}_phi{phi:+g}"
+        )
     else:
-        scaled = scale_network(baseline, Scale(depth=depth or 1.0, width=width or 1.0, resolution=resolution or 1.0))
+        given = {"depth": depth, "width": width, "resolution": resolution}
+        multipliers = {name: multiplier_of(f"--{name}", value) for name, value in given.items() if value is not None}
+        scaled = scale_network(baseline, Scale(**multipliers))
     if out is not None:
         scaled.save(out)
     before, after = cost_of_any(baseline), cost_of_any(scaled)

@@ -9,6 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from triscale.cli.support.data_options import DATA_DEFAULTS, DataFlags
+from triscale.errors import UserError
 from triscale.families.find import find_lite, find_network
 from triscale.network.cost import Cost, cost
 from triscale.network.custom import AnyNetwork, CustomNetwork
@@ -250,6 +251,19 @@ def joined(items: tuple[str, ...]) -> str | None:
 def choose_network(text: str, *, lite: bool) -> AnyNetwork:
     """Return the network of a command-line argument, or its lite variant."""
     return find_lite(text) if lite else find_network(text)
+
+
+def with_classes(network: AnyNetwork, classes: int | None) -> AnyNetwork:
+    """Return a network with the number of classes of ``--classes``, if that was given.
+
+    Raises:
+        UserError: The number is less than 1.
+    """
+    if classes is None:
+        return network
+    if classes < 1:
+        raise UserError(f"--classes {classes}: a network needs 1 or more classes; give a number such as 10")
+    return network.replace(classes=classes)
 
 
 def cost_of_any(network: AnyNetwork) -> Cost:

@@ -14,7 +14,7 @@ from triscale.record import Record
 from triscale.scaling.apply import scale
 from triscale.scaling.budget import Budget
 from triscale.scaling.fit import Fit, Limit, fit_budget
-from triscale.scaling.law import EFFICIENTNET, Law, Scale
+from triscale.scaling.law import EFFICIENTNET, Law, Scale, check_phi
 from triscale.search.coefficients.grid import Count
 from triscale.search.shape import count_exactly, realized
 
@@ -29,6 +29,7 @@ LAWS: dict[Way, Law] = {
 """Laws that scale one dimension; one unit of phi nominally doubles the MACs."""
 
 
+MAX_TIMES = 1000
 ROUNDS = 3
 EVEN = 0.03
 """Relative cost difference below which networks are not fitted again, which would make all of them smaller."""
@@ -117,9 +118,17 @@ def equal_cost(
     """
     if times <= 1:
         raise SearchError(f"a comparison at {times:g} times the cost needs no scaling; give more than 1, such as 4")
+    if not times <= MAX_TIMES:
+        raise SearchError(
+            f"a comparison at {times:g} times the cost is not possible; give up to {MAX_TIMES:,}, such as 4"
+        )
     if law.nominal_growth == 1:
         raise SearchError(f"the law ({law}) does not scale anything; give one with a coefficient above 1")
-    start = baseline if phi == 0 else scale(baseline, law.at(phi)).replace(name=f"{baseline.name}_phi{phi:+g}")
+    start = (
+        baseline
+        if phi == 0
+        else scale(baseline, law.at(check_phi(law, phi))).replace(name=f"{baseline.name}_phi{phi:+g}")
+    )
     counts = count(start)
     requested = limit = int(times * counts.macs)
     rounds: list[Comparison] = []
