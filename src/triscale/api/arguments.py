@@ -10,18 +10,19 @@ from triscale.jobs.core.durations import seconds_of
 from triscale.network.custom import AnyNetwork
 from triscale.scaling.budget import Budget
 from triscale.scaling.law import Law
+from triscale.scaling.piecewise import AnyLaw, PiecewiseLaw
 
 AnyNetworkLike = str | Path | AnyNetwork
 """A network, its name, its .json file, or ``package.module:function``."""
-LawLike = str | Path | Law
-"""A law, three numbers such as ``"1.2,1.1,1.15"``, a .json file, or the directory of a coefficient search."""
+LawLike = str | Path | AnyLaw
+"""A law, its name as ``"dwr"``, three numbers as ``"1.2,1.1,1.15"``, a .json file, or the directory of a search."""
 BudgetLike = str | float | Budget
 """A budget, its text such as ``"400M"`` or ``"20MB, 5M params"``, or a number of MACs."""
 
 
-def as_law(law: LawLike) -> Law:
+def as_law(law: LawLike) -> AnyLaw:
     """Return a scaling law that is given as an object or by its text form."""
-    return law if isinstance(law, Law) else find_law(str(law))
+    return law if isinstance(law, Law | PiecewiseLaw) else find_law(str(law))
 
 
 def as_budget(budget: BudgetLike) -> Budget:

@@ -13,10 +13,11 @@ from triscale.network.latency import Predictor, predict
 from triscale.network.spec import Network
 from triscale.notebook import html_table
 from triscale.record import Record
-from triscale.scaling.apply import scale
+from triscale.scaling.apply import scale_by_law
 from triscale.scaling.budget import MICROSECONDS, NO_PROFILE, Budget, TimedCounts, cost_value, format_cost
 from triscale.scaling.chain import RESOLUTION, STEM, Chain, Dimension, ScalingStep
-from triscale.scaling.law import Law, Scale
+from triscale.scaling.law import Scale, ScalingLaw
+from triscale.scaling.piecewise import AnyLaw
 
 GROWTH_PER_TRY = 4.0
 """Nominal growth of MACs between the networks that are tried to bracket the budget."""
@@ -72,7 +73,8 @@ class Fit(Record):
 
     Example:
         >>> from triscale.families import get
-        >>> fit = fit_budget(get("efficientnet_b0"), Law(alpha=1.2, beta=1.1, gamma=1.15), Budget.of("8M params"))
+        >>> from triscale.scaling.law import EFFICIENTNET
+        >>> fit = fit_budget(get("efficientnet_b0"), EFFICIENTNET, Budget.of("8M params"))
         >>> fit.binding, fit.network.resolution, str(fit.limits[0])
         ('params', 272, '8.00M params of 8.00M params (100.0% used)')
     """
@@ -82,7 +84,7 @@ class Fit(Record):
 
     network: AnyNetwork
     baseline: str
-    law: Law
+    law: AnyLaw
     phi: float
     scale: Scale
     steps: tuple[str, ...] = ()
@@ -105,7 +107,7 @@ class Fit(Record):
         return html_table(("limit", "requested", "achieved", "used", ""), rows, caption)
 
 
-def fit_budget(network: Network, law: Law, budget: Budget, predictor: Predictor | None = None) -> Fit:
+def fit_budget(network: Network, law: AnyLaw, budget: Budget, predictor: Predictor | None = None) -> Fit:
     """Return the largest network of a law that meets every limit of a budget.
 
     The networks of the law form a chain (:mod:`triscale.scaling.chain`). The result is the last network of the chain
@@ -131,7 +133,8 @@ def fit_budget(network: Network, law: Law, budget: Budget, predictor: Predictor 
 
     Example:
         >>> from triscale.families import get
-        >>> fit = fit_budget(get("efficientnet_b0"), Law(alpha=1.2, beta=1.1, gamma=1.15), Budget.of("1G"))
+        >>> from triscale.scaling.law import EFFICIENTNET
+        >>> fit = fit_budget(get("efficientnet_b0"), EFFICIENTNET, Budget.of("1G"))
         >>> fit.network.name, fit.binding, fit.limits[0].achieved <= 10**9
         ('efficientnet_b0_phi+1.1', 'macs', True)
     """
@@ -160,7 +163,7 @@ def _counting(budget: Budget, predictor: Predictor | None) -> Count:
 
 
 def fit_budget_traced(
-    network: CustomNetwork, law: Law, budget: Budget, count: Callable[[CustomNetwork], Counts]
+    network: CustomNetwork, law: AnyLaw, budget: Budget, count: Callable[[CustomNetwork], Counts]
 ) -> Fit:
     """Fit a custom model to a budget, with a function that counts its cost.
 
@@ -176,8 +179,8 @@ def fit_budget_traced(
     Raises:
         BudgetError: The smallest network is too large, or the law never reaches the budget.
     """
-    low = -MAX_TRACED_PHI
-    smallest = scale(network, law.at(low))
+    low = min(-MAX_TRACED_PHI, law.max_phi)
+    smallest = scale_by_law(network, law, low)
     counts = count(smallest)
     if not budget.admits(counts):
         raise BudgetError(_too_small_message(network, counts, budget))
@@ -185,24 +188,29 @@ def fit_budget_traced(
         return _make_fit(network, network, law, 0.0, (), budget, counts)
     largest = min(MAX_TRACED_PHI, law.max_phi)
     high = low + 1.0
-    while budget.admits(count(scale(network, law.at(high)))):
+    while budget.admits(count(scale_by_law(network, law, high))):
         if high >= largest:
             raise BudgetError(_unreachable_message(network, law, budget, largest))
         low, high = high, min(high + 1.0, largest)
-    phi = _bisect(low, high, lambda middle: budget.admits(count(scale(network, law.at(middle)))))
-    fitted = scale(network, law.at(phi))
+    phi = _bisect(low, high, lambda middle: budget.admits(count(scale_by_law(network, law, middle))))
+    fitted = scale_by_law(network, law, phi)
 
     def grown(middle: float) -> CustomNetwork:
-        return scale(network, law.at(middle)).replace(resolution=fitted.resolution)
+        return scale_by_law(network, law, middle).replace(resolution=fitted.resolution)
 
     larger_phi = phi
-    if law.alpha * law.beta > 1:
+    if _grows_layers(law):
         low, high = phi, min(phi + 1.0, largest)
         while high < largest and budget.admits(count(grown(high))):
             low, high = high, min(high + 1.0, largest)
         larger_phi = _bisect(low, high, lambda middle: budget.admits(count(grown(middle))))
     steps = (f"depth and width as at phi {larger_phi:.4g}",) if larger_phi > phi else ()
     return _make_fit(network, grown(larger_phi), law, phi, steps, budget, count(grown(larger_phi)))
+
+
+def _grows_layers(law: ScalingLaw) -> bool:
+    """Return whether a law scales depth or width, and not only the resolution."""
+    return any(not math.isinf(law.phi_for(axis, 2.0, place)) for axis in ("depth", "width") for place in (0.0, 1.0))
 
 
 def _bisect(low: float, high: float, admits: Callable[[float], bool]) -> float:
@@ -216,7 +224,7 @@ def _bisect(low: float, high: float, admits: Callable[[float], bool]) -> float:
 def _make_fit(
     baseline: AnyNetwork,
     fitted: AnyNetwork,
-    law: Law,
+    law: AnyLaw,
     phi: float,
     steps: tuple[str, ...],
     budget: Budget,
@@ -279,7 +287,7 @@ def _extra_steps(chain: Chain, length: int, budget: Budget, count: Count) -> tup
     return taken
 
 
-def _phi_beyond(network: Network, law: Law, budget: Budget, count: Count) -> float:
+def _phi_beyond(network: Network, law: ScalingLaw, budget: Budget, count: Count) -> float:
     """Return a phi well beyond the budget: the chain up to it contains the result and all extra steps."""
     growth = law.nominal_growth
     if growth == 1:
@@ -287,7 +295,7 @@ def _phi_beyond(network: Network, law: Law, budget: Budget, count: Count) -> flo
     # growth^stride = GROWTH_PER_TRY: each try costs about four times the previous one.
     stride = math.log(GROWTH_PER_TRY) / math.log(growth)
     phi = min(-4 * stride, law.max_phi)
-    while budget.admits(count(scale(network, law.at(phi)))):
+    while budget.admits(count(scale_by_law(network, law, phi))):
         if phi == law.max_phi:
             raise BudgetError(_unreachable_message(network, law, budget, phi))
         phi = min(phi + stride, law.max_phi)
@@ -339,7 +347,7 @@ def _describe_dimension(dimension: Dimension, value: int, network: Network) -> s
     return f"{'head' if index == len(network.stages) else f'stage {index}'}: {value} channels"
 
 
-def _unreachable_message(network: AnyNetwork, law: Law, budget: Budget, phi: float) -> str:
+def _unreachable_message(network: AnyNetwork, law: ScalingLaw, budget: Budget, phi: float) -> str:
     return (
         f"the law ({law}) does not reach {budget} from {network.name} (tried up to phi {phi:.3g}): "
         "give a smaller budget, or add a limit that grows with the law, such as MACs"

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from triscale.cli.support.law_options import LAW_DEFAULTS, LawFlags
 from triscale.cli.support.options import (
-    DEFAULT_LAW,
     STUDY_DEFAULTS,
     ImagesArgument,
     Json,
-    LawOption,
     LiteOption,
     OptionalOut,
     StudyFlags,
@@ -26,12 +25,11 @@ from triscale.cli.support.study_options import (
 )
 from triscale.cli.support.terminal import console, counted, print_json, table
 from triscale.errors import UserError
-from triscale.families.find import find_law
 from triscale.network.custom import AnyNetwork, CustomNetwork
 from triscale.network.spec import Network
 
 if TYPE_CHECKING:
-    from triscale.scaling.law import Law
+    from triscale.scaling.piecewise import AnyLaw
     from triscale.search.coefficients.published_coefficients import CheckedRow
     from triscale.search.compare.contenders import Comparison
     from triscale.search.compare.results import ComparisonResult
@@ -45,7 +43,7 @@ def compare(
     out: OptionalOut = None,
     times: float = 4.0,
     phi: float = 0.0,
-    law: LawOption = DEFAULT_LAW,
+    law: LawFlags = LAW_DEFAULTS,
     lite: LiteOption = False,
     published: Annotated[bool, Parameter(negative="")] = False,
     options: StudyFlags = STUDY_DEFAULTS,
@@ -76,7 +74,7 @@ def compare(
         return
     assert baseline is not None
     if images is None:
-        comparison = _compare(choose_network(baseline, lite=lite), times, find_law(law), phi)
+        comparison = _compare(choose_network(baseline, lite=lite), times, law.chosen(), phi)
         if json:
             print_json(comparison)
         else:
@@ -102,7 +100,7 @@ def _train(
     baseline: AnyNetwork,
     out: Path,
     times: float,
-    law: str,
+    law: LawFlags,
     phi: float,
     options: StudyFlags,
     json: bool,
@@ -112,7 +110,7 @@ def _train(
     from triscale.jobs.studies.requests import ComparisonRequest
 
     request = ComparisonRequest.parse(
-        study_request_fields(images, baseline, options) | {"times": times, "law": find_law(law), "phi": phi},
+        study_request_fields(images, baseline, options) | {"times": times, "law": law.chosen(), "phi": phi},
         "the comparison options",
     )
     with study_execution(options) as (context, study_options):
@@ -126,7 +124,7 @@ def _train(
         print_compared(compared, out)
 
 
-def _compare(baseline: AnyNetwork, times: float, law: Law, phi: float) -> Comparison:
+def _compare(baseline: AnyNetwork, times: float, law: AnyLaw, phi: float) -> Comparison:
     from triscale.search.compare.contenders import equal_cost
 
     if isinstance(baseline, CustomNetwork):

@@ -8,10 +8,9 @@ from cyclopts import Parameter
 
 from triscale.cli.support.amounts import multiplier_of, share_of
 from triscale.cli.support.latency import predict_latency, print_latency
+from triscale.cli.support.law_options import LAW_DEFAULTS, LawFlags
 from triscale.cli.support.options import (
-    DEFAULT_LAW,
     Json,
-    LawOption,
     LiteOption,
     MarginOption,
     OptionalOut,
@@ -23,15 +22,17 @@ from triscale.cli.support.options import (
 from triscale.cli.support.terminal import console, print_json, table
 from triscale.errors import UserError
 from triscale.families import FAMILIES
-from triscale.families.find import find_law
 from triscale.network.cost import Cost, cost, si
 from triscale.network.custom import AnyNetwork, CustomNetwork
 from triscale.network.latency import Predictor, load_predictor
 from triscale.network.spec import Network
+from triscale.scaling.apply import network_at
 from triscale.scaling.apply import scale as scale_network
 from triscale.scaling.budget import Budget
 from triscale.scaling.fit import Fit, fit_budget
-from triscale.scaling.law import Law, Scale, check_phi
+from triscale.scaling.law import Scale
+from triscale.scaling.piecewise import AnyLaw
+from triscale.scaling.rounding import RELEASED
 
 
 def list_(*, json: Json = False) -> None:
@@ -75,7 +76,7 @@ def scale(
     depth: float | None = None,
     width: float | None = None,
     resolution: float | None = None,
-    law: LawOption = DEFAULT_LAW,
+    law: LawFlags = LAW_DEFAULTS,
     classes: int | None = None,
     lite: LiteOption = False,
     profile: ProfileOption = None,
@@ -120,19 +121,17 @@ def scale(
             "--verify measures with the engine of a profile; give a profile with --profile, or use triscale measure"
         )
     predictor = None if profile is None else load_predictor(profile)
-    scaling_law = find_law(law)
+    scaling_law = law.chosen()
     fit: Fit | None = None
     if budget is not None:
         fit = _fit(baseline, scaling_law, Budget.of(*budget).with_margin(share_of("--margin", margin)), predictor)
         scaled: AnyNetwork = fit.network
     elif phi is not None:
-        scaled = scale_network(baseline, scaling_law.at(check_phi(scaling_law, phi))).replace(
-            name=f"{baseline.name}_phi{phi:+g}"
-        )
+        scaled = network_at(baseline, scaling_law, phi)
     else:
         given = {"depth": depth, "width": width, "resolution": resolution}
         multipliers = {name: multiplier_of(f"--{name}", value) for name, value in given.items() if value is not None}
-        scaled = scale_network(baseline, Scale(**multipliers))
+        scaled = scale_network(baseline, Scale(**multipliers), law.changed(RELEASED))
     if out is not None:
         scaled.save(out)
     before, after = cost_of_any(baseline), cost_of_any(scaled)
@@ -185,7 +184,7 @@ def _print_fit(fit: Fit) -> None:
         console.print(f"extra steps that use up the remaining budget: {', '.join(fit.steps)}", markup=False)
 
 
-def _fit(network: AnyNetwork, law: Law, budget: Budget, predictor: Predictor | None) -> Fit:
+def _fit(network: AnyNetwork, law: AnyLaw, budget: Budget, predictor: Predictor | None) -> Fit:
     if isinstance(network, CustomNetwork):
         from triscale.jobs.core.networks import fit_any
 

@@ -13,9 +13,6 @@ from triscale.errors import UserError
 from triscale.families.find import find_lite, find_network
 from triscale.network.cost import Cost, cost
 from triscale.network.custom import AnyNetwork, CustomNetwork
-from triscale.scaling.law import EFFICIENTNET
-
-DEFAULT_LAW = f"{EFFICIENTNET.alpha:g},{EFFICIENTNET.beta:g},{EFFICIENTNET.gamma:g}"
 
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Print machine-readable JSON.")]
 ProfileOption = Annotated[
@@ -32,9 +29,6 @@ LiteOption = Annotated[
         negative="",
         help="Use the lite variant for int8 and small devices: ReLU6, no squeeze-and-excitation, fixed stem and head.",
     ),
-]
-LawOption = Annotated[
-    str, Parameter(name="--law", help="alpha,beta,gamma, a JSON file of a law, or the folder of a search.")
 ]
 ImagesArgument = Annotated[
     str,

@@ -9,7 +9,7 @@ from triscale.network.latency import Predictor
 from triscale.nn.custom import trace_cost, trace_counts
 from triscale.scaling.budget import Budget
 from triscale.scaling.fit import Fit, fit_budget, fit_budget_traced
-from triscale.scaling.law import Law
+from triscale.scaling.piecewise import AnyLaw
 
 
 def cost_of(network: AnyNetwork) -> Cost:
@@ -22,7 +22,7 @@ def count_of(network: AnyNetwork) -> Counts:
     return trace_counts(network) if isinstance(network, CustomNetwork) else count_network(network)
 
 
-def fit_any(network: AnyNetwork, law: Law, budget: Budget, predictor: Predictor | None = None) -> Fit:
+def fit_any(network: AnyNetwork, law: AnyLaw, budget: Budget, predictor: Predictor | None = None) -> Fit:
     """Fit any network to a budget.
 
     Raises:

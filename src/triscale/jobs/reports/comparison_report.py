@@ -20,6 +20,7 @@ from triscale.network.cost import si
 from triscale.report.comparison.comparison_content import ComparisonContent
 from triscale.report.content import NamedValue
 from triscale.results.explanation import ComparisonMaps
+from triscale.scaling.named_laws import law_text
 from triscale.search.coefficients.published_coefficients import PAPER, TABLE_3, TABLE_7, PublishedRow
 from triscale.search.compare.results import ComparisonResult, verdict
 
@@ -101,7 +102,7 @@ def _settings(compared: ComparisonResult) -> tuple[NamedValue, ...]:
 def _next_commands(compared: ComparisonResult, request: StudyRequest, folder: Path) -> tuple[str, ...]:
     comparison = compared.comparison
     baseline = name_for_commands(request.baseline if comparison.phi == 0 else comparison.baseline, folder)
-    law = f"{comparison.law.alpha:g},{comparison.law.beta:g},{comparison.law.gamma:g}"
+    law = law_text(comparison.law)
     budget = si(int(comparison.times * comparison.contenders[0].macs.achieved))
     commands = (
         ("triscale", "fit", request.images, "--baseline", baseline, "--law", law, "--budget", budget),

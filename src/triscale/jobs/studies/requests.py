@@ -18,7 +18,8 @@ from triscale.network.custom import AnyNetwork
 from triscale.network.latency import Predictor
 from triscale.record import Record
 from triscale.scaling.budget import Budget
-from triscale.scaling.law import EFFICIENTNET, Law
+from triscale.scaling.law import EFFICIENTNET
+from triscale.scaling.piecewise import AnyLaw
 from triscale.search.baseline.explore import SearchPlan
 from triscale.search.baseline.objective import EXPONENT, CostName, SearchObjective
 from triscale.search.baseline.options import MENUS, Choices
@@ -99,7 +100,7 @@ class ComparisonRequest(StudyRequest):
     schema_number: ClassVar[int] = 3
 
     times: float = 4.0
-    law: Law = EFFICIENTNET
+    law: AnyLaw = EFFICIENTNET
     phi: float = 0.0
 
 

@@ -11,21 +11,20 @@ from triscale.errors import NetworkError, SearchError
 from triscale.network.cost import Counts
 from triscale.network.custom import AnyNetwork, CustomNetwork
 from triscale.record import Record
-from triscale.scaling.apply import scale
+from triscale.scaling.apply import network_at
 from triscale.scaling.budget import Budget
 from triscale.scaling.fit import Fit, Limit, fit_budget
-from triscale.scaling.law import EFFICIENTNET, Law, Scale, check_phi
+from triscale.scaling.law import EFFICIENTNET, Scale
+from triscale.scaling.named_laws import NAMED_LAWS
+from triscale.scaling.piecewise import AnyLaw
 from triscale.search.coefficients.grid import Count
 from triscale.search.shape import count_exactly, realized
 
 Way = Literal["baseline", "depth", "width", "resolution", "compound"]
-FitAny = Callable[[AnyNetwork, Law, Budget], Fit]
+FitAny = Callable[[AnyNetwork, AnyLaw, Budget], Fit]
 
-LAWS: dict[Way, Law] = {
-    "depth": Law(alpha=2, beta=1, gamma=1),
-    "width": Law(alpha=1, beta=2**0.5, gamma=1),
-    "resolution": Law(alpha=1, beta=1, gamma=2**0.5),
-}
+_SINGLE: tuple[Way, ...] = ("depth", "width", "resolution")
+LAWS: dict[Way, AnyLaw] = {way: NAMED_LAWS[way] for way in _SINGLE}
 """Laws that scale one dimension; one unit of phi nominally doubles the MACs."""
 
 
@@ -42,7 +41,7 @@ class Contender(Record):
 
     way: Way
     network: AnyNetwork
-    law: Law | None
+    law: AnyLaw | None
     phi: float
     macs: Limit
     params: int
@@ -60,7 +59,7 @@ class Comparison(Record):
 
     baseline: AnyNetwork
     times: float = Field(gt=1)
-    law: Law
+    law: AnyLaw
     phi: float
     contenders: tuple[Contender, ...]
 
@@ -71,7 +70,7 @@ class Comparison(Record):
         return 1 - min(costs) / max(costs)
 
 
-def fit_exactly(network: AnyNetwork, law: Law, budget: Budget) -> Fit:
+def fit_exactly(network: AnyNetwork, law: AnyLaw, budget: Budget) -> Fit:
     """Fit a network of blocks to a budget.
 
     Raises:
@@ -88,7 +87,7 @@ def equal_cost(
     baseline: AnyNetwork,
     times: float,
     *,
-    law: Law = EFFICIENTNET,
+    law: AnyLaw = EFFICIENTNET,
     phi: float = 0.0,
     fit: FitAny = fit_exactly,
     count: Count = count_exactly,
@@ -124,11 +123,7 @@ def equal_cost(
         )
     if law.nominal_growth == 1:
         raise SearchError(f"the law ({law}) does not scale anything; give one with a coefficient above 1")
-    start = (
-        baseline
-        if phi == 0
-        else scale(baseline, law.at(check_phi(law, phi))).replace(name=f"{baseline.name}_phi{phi:+g}")
-    )
+    start = baseline if phi == 0 else network_at(baseline, law, phi)
     counts = count(start)
     requested = limit = int(times * counts.macs)
     rounds: list[Comparison] = []
@@ -153,7 +148,7 @@ def _round_penalty(comparison: Comparison) -> float:
 
 
 def _contender(
-    way: Way, start: AnyNetwork, network: AnyNetwork, law: Law | None, phi: float, requested: int, counts: Counts
+    way: Way, start: AnyNetwork, network: AnyNetwork, law: AnyLaw | None, phi: float, requested: int, counts: Counts
 ) -> Contender:
     return Contender(
         way=way,
