@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from triscale.errors import UserError
@@ -23,6 +24,18 @@ BudgetLike = str | float | Budget
 def as_law(law: LawLike) -> AnyLaw:
     """Return a scaling law that is given as an object or by its text form."""
     return law if isinstance(law, Law | PiecewiseLaw) else find_law(str(law))
+
+
+def as_laws(laws: Sequence[LawLike]) -> dict[str, AnyLaw]:
+    """Return scaling laws by their text forms, or by their descriptions if they are given as objects.
+
+    Raises:
+        UserError: A law is given twice, or there is none.
+    """
+    found = {str(law): as_law(law) for law in laws}
+    if not found or len(found) < len(laws):
+        raise UserError(f"laws={list(map(str, laws))}: give each law once, at least one, such as ('paper', 'dwr')")
+    return found
 
 
 def as_budget(budget: BudgetLike) -> Budget:

@@ -12,7 +12,7 @@ smaller change than one step follows the law::
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count, takewhile
 
@@ -69,6 +69,32 @@ class Chain:
             steps.extend(takewhile(lambda step: step.phi <= max_phi, growth))
         self.steps = sorted(steps)
 
+    @classmethod
+    def next_steps(cls, baseline: Network, law: ScalingLaw, network: Network) -> tuple[ScalingStep, ...]:
+        """Return the next step of each dimension of a network that the law has scaled ``baseline`` to.
+
+        Example:
+            >>> from triscale.families import get
+            >>> from triscale.scaling.law import EFFICIENTNET
+            >>> b0 = get("efficientnet_b0")
+            >>> [step.value for step in Chain.next_steps(b0, EFFICIENTNET, b0) if step.dimension == RESOLUTION]
+            [240]
+        """
+        chain = cls(baseline, law, -math.inf)
+        values = chain.values_of(network)
+        found = (
+            next((step for step in growth if step.value > values[dimension]), None)
+            for dimension, _, growth in chain._dimensions(law)
+        )
+        return tuple(sorted(step for step in found if step is not None))
+
+    def values_of(self, network: Network) -> dict[Dimension, int]:
+        """Return the value of each dimension of a network with the baseline's stages."""
+        values = {STEM: network.stem.width, RESOLUTION: network.resolution}
+        for index, stage in enumerate(network.stages):
+            values |= {("width", index): stage.width, ("depth", index): stage.repeats}
+        return values if network.head.width is None else values | {self.head: network.head.width}
+
     def at(self, length: int, extra: Sequence[ScalingStep] = ()) -> Network:
         """Return the network after the first ``length`` steps, plus some later steps.
 
@@ -76,9 +102,14 @@ class Chain:
             length: Number of steps from the start of the chain.
             extra: Later steps to take in addition.
         """
-        value = dict(self._smallest)
-        for step in (*self.steps[:length], *extra):
-            value[step.dimension] = step.value
+        return self._network(self._smallest, (*self.steps[:length], *extra))
+
+    def after(self, network: Network, step: ScalingStep) -> Network:
+        """Return a network of the law with one more step."""
+        return self._network(self.values_of(network), (step,))
+
+    def _network(self, start: Mapping[Dimension, int], steps: Sequence[ScalingStep]) -> Network:
+        value = dict(start) | {step.dimension: step.value for step in steps}
         network = self.network
         head = network.head
         return network.replace(

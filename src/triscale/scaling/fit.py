@@ -140,7 +140,7 @@ def fit_budget(network: Network, law: AnyLaw, budget: Budget, predictor: Predict
     """
     # 1. All steps of the law up to a phi whose network exceeds the budget. 2. The longest prefix within the budget.
     # 3. Later steps that use up the rest. 4. The phi of the prefix; steps that share a phi count as extra steps.
-    count = _counting(budget, predictor)
+    count = counting(budget, predictor)
     chain = Chain(network, law, _phi_beyond(network, law, budget, count))
     length = _longest(chain, budget, count)
     if length < 0:
@@ -153,7 +153,7 @@ def fit_budget(network: Network, law: AnyLaw, budget: Budget, predictor: Predict
     return fit if budget.latency is None else fit.replace(predictor=predictor)
 
 
-def _counting(budget: Budget, predictor: Predictor | None) -> Count:
+def counting(budget: Budget, predictor: Predictor | None) -> Count:
     """Return the function that counts networks, with their latency only if it is limited."""
     if budget.latency is None:
         return count_network
@@ -333,10 +333,11 @@ def _shortest_between(low: float, high: float) -> float:
 def _describe(steps: tuple[ScalingStep, ...], network: Network) -> tuple[str, ...]:
     """Describe the final value of each dimension that the steps change."""
     values = {step.dimension: step.value for step in steps}
-    return tuple(_describe_dimension(dimension, value, network) for dimension, value in values.items())
+    return tuple(describe_dimension(dimension, value, network) for dimension, value in values.items())
 
 
-def _describe_dimension(dimension: Dimension, value: int, network: Network) -> str:
+def describe_dimension(dimension: Dimension, value: int, network: Network) -> str:
+    """Describe one dimension of a network with a value."""
     kind, index = dimension
     if dimension == RESOLUTION:
         return f"resolution {value} px"

@@ -80,6 +80,33 @@ class LawFlags:
 LAW_DEFAULTS = LawFlags()
 
 
+def named_laws(texts: tuple[str, ...], flags: LawFlags) -> dict[str, AnyLaw]:
+    """Return the laws of ``--laws`` by name, with the rounding of the options.
+
+    Args:
+        texts: Names or files, also several in one text, separated by commas; ``all`` for every named law.
+        flags: ``--rounding`` and ``--multiple``.
+
+    Raises:
+        UserError: A law is unknown or named twice.
+
+    Example:
+        >>> list(named_laws(("paper,dwr", "tinynet"), LAW_DEFAULTS))
+        ['paper', 'dwr', 'tinynet']
+    """
+    words = [word.strip() for text in texts for word in text.split(",")]
+    if words == ["all"]:
+        words = list(NAMED_LAWS)
+    laws: dict[str, AnyLaw] = {}
+    for word in words:
+        law = find_law(word)
+        name = word if word in NAMED_LAWS else str(law)
+        if name in laws:
+            raise UserError(f'--laws names "{name}" twice; give each law once')
+        laws[name] = with_rounding(law, flags.changed(law.rounding))
+    return laws
+
+
 def _by_dimension(option: str, text: str | None, known: tuple[str, ...], plain: tuple[str, ...]) -> dict[str, str]:
     """Parse ``width=up,depth=nearest``; a value without a dimension is that of the ``plain`` ones."""
     if text is None:

@@ -16,7 +16,7 @@ from triscale.errors import SearchError, UserError
 from triscale.jobs.training.request import match_channels
 from triscale.network.custom import AnyNetwork
 from triscale.network.latency import Predictor
-from triscale.record import Record
+from triscale.record import Record, SparseRecord
 from triscale.scaling.budget import Budget
 from triscale.scaling.law import EFFICIENTNET
 from triscale.scaling.piecewise import AnyLaw
@@ -24,7 +24,8 @@ from triscale.search.baseline.explore import SearchPlan
 from triscale.search.baseline.objective import EXPONENT, CostName, SearchObjective
 from triscale.search.baseline.options import MENUS, Choices
 from triscale.search.baseline.ranking import MIN_NETWORKS
-from triscale.search.coefficients.grid import Grid
+from triscale.search.coefficients.grid import Count, Grid
+from triscale.search.compare.contenders import Comparison, FitAny, equal_cost
 from triscale.training.changes import changed
 from triscale.training.recipe import Recipe
 
@@ -93,15 +94,24 @@ class CoefficientSearchRequest(StudyRequest):
     method: Method
 
 
-class ComparisonRequest(StudyRequest):
-    """The request of a comparison; networks are evaluated on the test images."""
+class ComparisonRequest(StudyRequest, SparseRecord):
+    """The request of a comparison; networks are evaluated on the test images.
+
+    ``laws`` are compared instead of single dimensions and ``law``; they are left out of JSON if there are none.
+    """
 
     kind_name: ClassVar[str] = "compare"
     schema_number: ClassVar[int] = 3
+    sparse: ClassVar[tuple[str, ...]] = ("laws",)
 
     times: float = 4.0
     law: AnyLaw = EFFICIENTNET
     phi: float = 0.0
+    laws: dict[str, AnyLaw] | None = None
+
+    def networks(self, baseline: AnyNetwork, fit: FitAny, count: Count) -> Comparison:
+        """Return the networks to compare, scaled from a baseline with the classes of the images."""
+        return equal_cost(baseline, self.times, law=self.law, laws=self.laws, phi=self.phi, fit=fit, count=count)
 
 
 class BaselineSearchRequest(StudyRequest):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import ClassVar, Literal
+from collections.abc import Callable, Mapping
+from typing import ClassVar
 
 from pydantic import Field
 
@@ -20,7 +20,8 @@ from triscale.scaling.piecewise import AnyLaw
 from triscale.search.coefficients.grid import Count
 from triscale.search.shape import count_exactly, realized
 
-Way = Literal["baseline", "depth", "width", "resolution", "compound"]
+Way = str
+"""How a network was scaled: ``baseline``, ``depth``, ``width``, ``resolution``, ``compound``, or the name of a law."""
 FitAny = Callable[[AnyNetwork, AnyLaw, Budget], Fit]
 
 _SINGLE: tuple[Way, ...] = ("depth", "width", "resolution")
@@ -49,7 +50,7 @@ class Contender(Record):
 
 
 class Comparison(Record):
-    """A baseline and its scaled networks by four methods at the same real cost.
+    """A baseline and its scaled networks by four methods, or by several laws, at the same real cost.
 
     ``baseline`` is the network that all are compared with: the requested one, scaled to ``phi`` of the law.
     """
@@ -88,19 +89,22 @@ def equal_cost(
     times: float,
     *,
     law: AnyLaw = EFFICIENTNET,
+    laws: Mapping[Way, AnyLaw] | None = None,
     phi: float = 0.0,
     fit: FitAny = fit_exactly,
     count: Count = count_exactly,
 ) -> Comparison:
-    """Scale a baseline by depth, width, resolution and all three to at most ``times`` its MACs, as evenly as possible.
+    """Scale a baseline by depth, width, resolution and all three, or by given laws, at nearly equal cost.
 
-    Each method gives the largest network of its law within the limit. If one of them falls short because its steps are
-    coarse, the others are fitted again to that network's cost, if this makes the costs more even at little loss.
+    Each method gives the largest network of its law within ``times`` the baseline's MACs. If one of them falls short
+    because its steps are coarse, the others are fitted again to that network's cost, if this makes the costs more even
+    at little loss.
 
     Args:
         baseline: The network to scale.
         times: Maximum MACs of a scaled network relative to the baseline, above 1.
-        law: The law of compound scaling.
+        law: The law of compound scaling, and of ``phi``.
+        laws: Laws by name that are compared instead of depth, width, resolution and ``law``.
         phi: Point of the law where the comparison starts; negative values make all networks smaller.
         fit: Fits a network to a budget.
         count: Counts the cost of a network.
@@ -123,13 +127,14 @@ def equal_cost(
         )
     if law.nominal_growth == 1:
         raise SearchError(f"the law ({law}) does not scale anything; give one with a coefficient above 1")
+    ways = {**LAWS, "compound": law} if laws is None else dict(laws)
     start = baseline if phi == 0 else network_at(baseline, law, phi)
     counts = count(start)
     requested = limit = int(times * counts.macs)
     rounds: list[Comparison] = []
     for _ in range(ROUNDS):
         contenders = [_contender("baseline", start, start, None, 0.0, counts.macs, counts)]
-        for way, along in {**LAWS, "compound": law}.items():
+        for way, along in ways.items():
             fitted = fit(start, along, Budget(macs=limit))
             network = fitted.network.replace(name=f"{start.name}_{way}_x{times:g}")
             contenders.append(_contender(way, start, network, along, fitted.phi, requested, count(network)))
