@@ -10,11 +10,12 @@ from triscale.errors import BudgetError
 from triscale.network.cost import Counts, count_network
 from triscale.network.custom import AnyNetwork, CustomNetwork
 from triscale.network.latency import Predictor, predict
+from triscale.network.memory_estimate import inference_bytes, training_bytes
 from triscale.network.spec import Network
 from triscale.notebook import html_table
 from triscale.record import Record
 from triscale.scaling.apply import scale_by_law
-from triscale.scaling.budget import MICROSECONDS, NO_PROFILE, Budget, TimedCounts, cost_value, format_cost
+from triscale.scaling.budget import MICROSECONDS, NO_PROFILE, Budget, BudgetedCounts, cost_value, format_cost
 from triscale.scaling.chain import RESOLUTION, STEM, Chain, Dimension, ScalingStep
 from triscale.scaling.law import Scale, ScalingLaw
 from triscale.scaling.piecewise import AnyLaw
@@ -31,7 +32,7 @@ SAME_PHI = 1e-6
 MAX_TRACED_PHI = 16.0
 MIN_TRACED_STEP = 1 / 256
 
-Count = Callable[[Network], Counts | TimedCounts]
+Count = Callable[[Network], Counts | BudgetedCounts]
 
 
 class Limit(Record):
@@ -76,7 +77,7 @@ class Fit(Record):
         >>> from triscale.scaling.law import EFFICIENTNET
         >>> fit = fit_budget(get("efficientnet_b0"), EFFICIENTNET, Budget.of("8M params"))
         >>> fit.binding, fit.network.resolution, str(fit.limits[0])
-        ('params', 272, '8.00M params of 8.00M params (100.0% used)')
+        ('params', 224, '8.00M params of 8.00M params (100.0% used)')
     """
 
     kind_name: ClassVar[str] = "fit"
@@ -154,12 +155,24 @@ def fit_budget(network: Network, law: AnyLaw, budget: Budget, predictor: Predict
 
 
 def counting(budget: Budget, predictor: Predictor | None) -> Count:
-    """Return the function that counts networks, with their latency only if it is limited."""
-    if budget.latency is None:
-        return count_network
-    if predictor is None:
+    """Return the function that counts networks: their counts, and of latency and memory what is limited."""
+    if budget.latency is not None and predictor is None:
         raise BudgetError(NO_PROFILE)
-    return lambda network: TimedCounts(count_network(network), math.ceil(predict(predictor, network) * MICROSECONDS))
+    if budget.latency is budget.memory is budget.training_memory is None:
+        return count_network
+
+    def count(network: Network) -> BudgetedCounts:
+        counts = count_network(network)
+        milliseconds = None if budget.latency is None or predictor is None else predict(predictor, network)
+        training = budget.training_memory is not None
+        return BudgetedCounts(
+            counts,
+            microseconds=None if milliseconds is None else math.ceil(milliseconds * MICROSECONDS),
+            memory=None if budget.memory is None else inference_bytes(network, counts=counts),
+            training_memory=training_bytes(network, budget.training_batch, counts) if training else None,
+        )
+
+    return count
 
 
 def fit_budget_traced(
@@ -228,7 +241,7 @@ def _make_fit(
     phi: float,
     steps: tuple[str, ...],
     budget: Budget,
-    counts: Counts | TimedCounts,
+    counts: Counts | BudgetedCounts,
 ) -> Fit:
     limits = tuple(
         Limit(name=name, requested=limit, achieved=cost_value(counts, name)) for name, limit in budget.limits.items()
@@ -263,8 +276,9 @@ def _longest(chain: Chain, budget: Budget, count: Count) -> int:
 def _extra_steps(chain: Chain, length: int, budget: Budget, count: Count) -> tuple[ScalingStep, ...]:
     """Return steps beyond the first one that does not fit, which use up the remaining budget.
 
-    A step is taken if the limited costs do not decrease, and stay at most those after any step that did not fit. So if
+    A step is taken if it adds to every limited cost, and all stay at most those after any step that did not fit. So if
     a larger budget admits one of these steps instead, its cost outweighs all later steps, and the result never shrinks.
+    A resolution adds no parameters: a budget of parameters never buys pixels beyond the law.
     """
     if length >= len(chain.steps):
         return ()
@@ -277,7 +291,7 @@ def _extra_steps(chain: Chain, length: int, budget: Budget, count: Count) -> tup
             continue
         counts = count(chain.at(length, (*taken, step)))
         if all(
-            cost_value(floor, name) <= cost_value(counts, name) <= cost_value(ceiling, name) for name in budget.limits
+            cost_value(floor, name) < cost_value(counts, name) <= cost_value(ceiling, name) for name in budget.limits
         ):
             if budget.admits(counts):
                 taken, floor = (*taken, step), counts
@@ -355,7 +369,7 @@ def _unreachable_message(network: AnyNetwork, law: ScalingLaw, budget: Budget, p
     )
 
 
-def _too_small_message(network: AnyNetwork, smallest: Counts | TimedCounts, budget: Budget) -> str:
+def _too_small_message(network: AnyNetwork, smallest: Counts | BudgetedCounts, budget: Budget) -> str:
     missed = [
         f"at least {format_cost(name, _rounded_up(cost_value(smallest, name)))}"
         for name, limit in budget.limits.items()

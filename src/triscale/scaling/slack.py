@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from triscale.network.latency import Predictor
 from triscale.network.spec import Network
-from triscale.scaling.budget import Budget, cost_value, format_cost
+from triscale.scaling.budget import LABELS, Budget, cost_value, format_cost
 from triscale.scaling.chain import Chain
 from triscale.scaling.fit import Fit, counting, describe_dimension
 
@@ -27,7 +27,7 @@ def why_slack(baseline: Network, fit: Fit, budget: Budget, predictor: Predictor 
         >>> from triscale.scaling.named_laws import NAMED_LAWS
         >>> b0, budget = get("efficientnet_b0"), Budget.of("200M")
         >>> why_slack(b0, fit_budget(b0, NAMED_LAWS["resolution"], budget), budget)
-        'the next step of the law, resolution 176 px, needs 243M MACs'
+        'the next step of the law, resolution 176 px, needs 254M MACs'
     """
     binding = next(limit for limit in fit.limits if limit.name == fit.binding)
     assert isinstance(fit.network, Network)
@@ -41,7 +41,7 @@ def why_slack(baseline: Network, fit: Fit, budget: Budget, predictor: Predictor 
         if all(cost_value(counted, name) > cost_value(before, name) for name in budget.limits):
             possible.append((cost_value(counted, binding.name), step, counted))
     if not possible:
-        return f"the law has no further step that adds {binding.name}"
+        return f"the law has no further step that adds {LABELS[binding.name]}"
     costs, step, counted = min(possible, key=lambda option: option[0])
     what = describe_dimension(step.dimension, step.value, baseline)
     if not budget.admits(counted):

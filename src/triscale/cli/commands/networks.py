@@ -33,6 +33,7 @@ from triscale.scaling.fit import Fit, fit_budget
 from triscale.scaling.law import Scale
 from triscale.scaling.piecewise import AnyLaw
 from triscale.scaling.rounding import RELEASED
+from triscale.scaling.slack import why_slack
 
 
 def list_(*, json: Json = False) -> None:
@@ -92,7 +93,8 @@ def scale(
     network
         A published name, a JSON file or package.module:function.
     budget
-        Limits such as 400M (MACs), "5M params", 20MB or, with a profile, 20ms; the result meets all of them. Or a kind
+        Limits such as 400M (MACs), "5M params", "8M activations", 20MB (weights), "30MB memory" (of inference), "4GB
+        training memory" or, with a profile, 20ms; the result meets all of them. Or a kind
         of device: pi, phone, browser, tablet, laptop or server.
     phi
         Compound coefficient of the law; may be fractional or negative.
@@ -123,8 +125,10 @@ def scale(
     predictor = None if profile is None else load_predictor(profile)
     scaling_law = law.chosen()
     fit: Fit | None = None
+    limits: Budget | None = None
     if budget is not None:
-        fit = _fit(baseline, scaling_law, Budget.of(*budget).with_margin(share_of("--margin", margin)), predictor)
+        limits = Budget.of(*budget).with_margin(share_of("--margin", margin))
+        fit = _fit(baseline, scaling_law, limits, predictor)
         scaled: AnyNetwork = fit.network
     elif phi is not None:
         scaled = network_at(baseline, scaling_law, phi)
@@ -147,8 +151,8 @@ def scale(
         )
         return
     _print_scaled(baseline, scaled, before, after)
-    if fit is not None:
-        _print_fit(fit)
+    if fit is not None and limits is not None:
+        _print_fit(baseline, fit, limits, predictor)
     if latency is not None:
         print_latency(latency)
     if out is not None:
@@ -175,13 +179,15 @@ def _print_scaled(baseline: AnyNetwork, scaled: AnyNetwork, before: Cost, after:
     )
 
 
-def _print_fit(fit: Fit) -> None:
+def _print_fit(baseline: AnyNetwork, fit: Fit, budget: Budget, predictor: Predictor | None) -> None:
     console.print(f"phi {fit.phi:g} of the law {fit.law}: {fit.scale}", markup=False)
     for limit in fit.limits:
         bound = "  (binding)" if limit.name == fit.binding and len(fit.limits) > 1 else ""
         console.print(f"budget: {limit}{bound}", markup=False)
     if fit.steps:
         console.print(f"extra steps that use up the remaining budget: {', '.join(fit.steps)}", markup=False)
+    if isinstance(baseline, Network) and (reason := why_slack(baseline, fit, budget, predictor)):
+        console.print(f"the rest stays unused: {reason}", markup=False)
 
 
 def _fit(network: AnyNetwork, law: AnyLaw, budget: Budget, predictor: Predictor | None) -> Fit:

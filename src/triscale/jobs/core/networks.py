@@ -29,6 +29,11 @@ def fit_any(network: AnyNetwork, law: AnyLaw, budget: Budget, predictor: Predict
         BudgetError: The budget cannot be met, or limits the latency of a custom model.
     """
     if isinstance(network, CustomNetwork):
+        if budget.memory is not None or budget.training_memory is not None:
+            raise BudgetError(
+                f"memory is not limited for custom models such as {network.name}; limit MACs, parameters or "
+                "activations, for example with --budget 400M"
+            )
         if budget.latency is not None:
             raise BudgetError(
                 f"latency prediction does not support custom models such as {network.name}; limit MACs or parameters, "

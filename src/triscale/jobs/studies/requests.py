@@ -208,9 +208,9 @@ def make_objective(
         'latency'
     """
     budget = Budget.of(target)
-    amounts = {"macs": budget.macs, "params": budget.params, "size": budget.size, "latency": budget.latency}
-    (named, amount), *others = [(name, value) for name, value in amounts.items() if value is not None]
-    if others or named == "size":
+    amounts = {"macs": budget.macs, "params": budget.params, "latency": budget.latency}
+    named, amount = next(((name, value) for name, value in amounts.items() if value is not None), ("", 0.0))
+    if len(budget.limits) > 1 or not named:
         raise SearchError(
             f'the target "{target}" must be a single limit on MACs, parameters or latency: 400M, 5M params or 20ms'
         )
