@@ -30,13 +30,13 @@ They are rules of thumb; to limit the latency on a device of your own, measure i
 
 FORMS = (
     '"400M" or "1.2G" (MACs), "5M params", "8M activations", "20MB" (weights in float32), "30MB memory" (peak of '
-    'inference), "4GB training memory" (at batch 32, or "... at batch 64"), "20ms" (with a device profile), or '
-    'several: "400M, 5M params"; or a kind of device: pi, phone, browser, tablet, laptop or server'
+    'inference), "4GB training memory" (at batch 32, or "... at batch 64"), "20ms" or "2000 images/s" (with a profile), '
+    'or several: "400M, 5M params"; or a kind of device: pi, phone, browser, tablet, laptop or server'
 )
 
 NO_PROFILE = (
     "a latency budget needs a device profile: create one on the device with triscale profile --out profile.json, and "
-    "give --profile profile.json"
+    "give --profile profile.json; or give a built-in one, such as --profile a100"
 )
 
 _PREFIX = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
@@ -48,6 +48,8 @@ _FORM = re.compile(
 _MEMORY = re.compile(
     r"(?P<amount>.+?)\s+(?P<of>inference\s+|training\s+)?memory(?:\s+at\s+batch\s+(?P<batch>\d{1,6}))?", re.IGNORECASE
 )
+# Images per second stand for the time of one image: 2000 images/s is 0.5 ms.
+_THROUGHPUT = re.compile(r"(\d*[1-9]\d*(?:\.\d*)?)\s*(?:images|img)\s*(?:/|per\s+)\s*s(?:econd)?", re.IGNORECASE)
 _MILLISECONDS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
 _UNITS = {
     "": "macs",
@@ -287,7 +289,7 @@ def _parse_all(forms: tuple[Any, ...]) -> dict[str, float]:
     limits: dict[str, float] = {}
     for form in (part.strip() for text in forms for part in str(text).split(",")):
         memory = _MEMORY.fullmatch(form)
-        name, value = _parse(form) if memory is None else _parse_memory(form, memory)
+        name, value = _parse(_as_time(form)) if memory is None else _parse_memory(form, memory)
         if memory is not None and memory["batch"] is not None:
             limits["training_batch"] = int(memory["batch"])
         if name in limits:
@@ -296,6 +298,12 @@ def _parse_all(forms: tuple[Any, ...]) -> dict[str, float]:
     if not limits:
         raise BudgetError(f"no budget given; write {FORMS}")
     return limits
+
+
+def _as_time(form: str) -> str:
+    """Return the time of one image for a throughput, and other limits as they are."""
+    speed = _THROUGHPUT.fullmatch(form)
+    return form if speed is None else f"{1000 / float(speed[1]):.9f}ms"
 
 
 def _parse_memory(form: str, memory: re.Match[str]) -> tuple[str, float]:

@@ -109,7 +109,9 @@ class Chain:
         return self._network(self.values_of(network), (step,))
 
     def _network(self, start: Mapping[Dimension, int], steps: Sequence[ScalingStep]) -> Network:
-        value = dict(start) | {step.dimension: step.value for step in steps}
+        value = dict(start)
+        for step in steps:
+            value[step.dimension] = step.value
         network = self.network
         head = network.head
         return network.replace(

@@ -17,7 +17,11 @@ from triscale.network.custom import AnyNetwork, CustomNetwork
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Print machine-readable JSON.")]
 ProfileOption = Annotated[
     Path | None,
-    Parameter(name="--profile", help="A profile written by triscale profile, for latency budgets such as 20ms."),
+    Parameter(
+        name="--profile",
+        help="A profile written by triscale profile, for latency budgets such as 20ms; or a built-in one for budgets "
+        "such as '2000 images/s': a100, rtx3090, tpuv2 or tpuv3.",
+    ),
 ]
 MarginOption = Annotated[
     str, Parameter(name="--margin", help="Share of a latency budget to keep free, such as 10%, since it is predicted.")
