@@ -30,8 +30,8 @@ They are rules of thumb; to limit the latency on a device of your own, measure i
 
 FORMS = (
     '"400M" or "1.2G" (MACs), "5M params", "8M activations", "20MB" (weights in float32), "30MB memory" (peak of '
-    'inference), "4GB training memory" (at batch 32, or "... at batch 64"), "20ms" or "2000 images/s" (with a profile), '
-    'or several: "400M, 5M params"; or a kind of device: pi, phone, browser, tablet, laptop or server'
+    'inference), "4GB training memory" (at batch 32, or "... at batch 64"), "20ms" or "2000 images/s" (with a '
+    'profile), or several: "400M, 5M params"; or a kind of device: pi, phone, browser, tablet, laptop or server'
 )
 
 NO_PROFILE = (
