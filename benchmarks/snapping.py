@@ -25,6 +25,7 @@ from contextlib import contextmanager
 from triscale import EFFICIENTNET, Budget, Network, fit_budget, get
 from triscale.network.cost import count_network
 from triscale.scaling import apply
+from triscale.scaling.rounding import round_resolution
 
 COMMAND = "python benchmarks/snapping.py > benchmarks/results/snapping.txt"
 BASELINES = ("efficientnet_b0", "mobilenet_v2", "resnet50")
@@ -49,7 +50,7 @@ def main() -> None:
 def row(baseline: Network, multiple: int) -> str:
     """Return one line of the table."""
     wasted = [waste(baseline, resolution) for resolution in multiples(SMALLEST, LARGEST, multiple)]
-    following = apply.round_resolution(NEAR + multiple, multiple)
+    following = round_resolution(NEAR + multiple, multiple)
     step = macs(baseline, following) / macs(baseline, NEAR) - 1
     used, useful, off = zip(*shares(baseline, multiple), strict=True)
     mark = "*" if multiple == apply.resolution_multiple(baseline) else " "
@@ -79,7 +80,7 @@ def shares(baseline: Network, multiple: int) -> Iterator[tuple[float, float, flo
 def snapped_to(multiple: int) -> Iterator[None]:
     """Make scaling and fitting round resolutions to a multiple."""
     original = apply.resolution_multiple
-    apply.resolution_multiple = lambda _: multiple
+    apply.resolution_multiple = lambda *_: multiple
     try:
         yield
     finally:
@@ -88,7 +89,7 @@ def snapped_to(multiple: int) -> Iterator[None]:
 
 def waste(network: Network, resolution: int) -> float:
     """Return the MACs per pixel above those at the nearest multiple of the total stride."""
-    even = apply.round_resolution(resolution, network.total_stride)
+    even = round_resolution(resolution, network.total_stride)
     return macs(network, resolution) / resolution**2 / (macs(network, even) / even**2) - 1
 
 

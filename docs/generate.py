@@ -25,8 +25,10 @@ from reference_texts import (
     API_INTRODUCTION,
     ENVIRONMENT,
     ERRORS_INTRODUCTION,
+    LAWS_INTRODUCTION,
     RECIPE_INTRODUCTION,
     RECORDS_INTRODUCTION,
+    ROUNDING_INTRODUCTION,
     RUN_FILES,
     TRACKER_ENVIRONMENT,
     TRACKERS_INTRODUCTION,
@@ -37,6 +39,10 @@ from triscale import errors
 from triscale.cli.app import app
 from triscale.data.images.transforms import Augmentation
 from triscale.record import Record
+from triscale.scaling.law import Law
+from triscale.scaling.named_laws import NAMED_LAWS, SUMMARIES
+from triscale.scaling.piecewise import PiecewiseLaw
+from triscale.scaling.rounding import ScaleRounding
 from triscale.training.recipe import RECIPES, AdamW, BySize, Cosine, Recipe, RmsProp, Sgd, Staircase
 
 ROOT = Path(__file__).parent.parent
@@ -99,6 +105,7 @@ def records() -> str:
         "# Records and file formats",
         "",
         RECORDS_INTRODUCTION,
+        ROUNDING_INTRODUCTION,
         "",
         "## Files of a run",
         "",
@@ -127,6 +134,7 @@ def exit_codes() -> str:
         "| 143 | a job was stopped by SIGTERM or by `--max-time`; everything is saved |",
         "",
         ERRORS_INTRODUCTION,
+        LAWS_INTRODUCTION,
         "",
         "| exception | base | exit code | meaning |",
         "|---|---|---|---|",
@@ -194,8 +202,38 @@ def api() -> str:
     return "\n".join(lines) + "\n"
 
 
+def laws() -> str:
+    """Return the page of scaling laws by name, with their points and rounding."""
+    lines = ["# Scaling laws", "", LAWS_INTRODUCTION, "", "| name | scales |", "|---|---|"]
+    lines += [f"| `{name}` | {SUMMARIES[name]} |" for name in NAMED_LAWS]
+    lines += ["", "## Coefficients", "", "| name | alpha | beta | gamma |", "|---|---|---|---|"]
+    for name, law in NAMED_LAWS.items():
+        if isinstance(law, Law):
+            lines.append(f"| `{name}` | {law.alpha:.4g} | {law.beta:.4g} | {law.gamma:.4g} |")
+    for name, law in NAMED_LAWS.items():
+        if isinstance(law, PiecewiseLaw):
+            lines += ["", f"## {name}", "", f"Source: {law.source}.", "", *_points(law)]
+    return "\n".join([*lines, "", "## Rounding", "", ROUNDING_INTRODUCTION, "", *_fields(ScaleRounding)]) + "\n"
+
+
+def _points(law: PiecewiseLaw) -> list[str]:
+    lines = ["| phi | depth | width | resolution | published as |", "|---|---|---|---|---|"]
+    for point in law.points:
+        values = (
+            ", ".join(f"{one:.4g}" for one in value) if isinstance(value, tuple) else f"{value:.4g}"
+            for value in (point.depth, point.width, point.resolution)
+        )
+        lines.append(f"| {point.phi:g} | {' | '.join(values)} | {f'`{point.member}`' if point.member else ''} |")
+    if changed := law.rounding.model_dump():
+        lines += ["", "Rounding: " + ", ".join(f"`{name}` {_plain(value)}" for name, value in changed.items()) + "."]
+    if law.end is not None:
+        lines += ["", f"The law ends at phi {law.end:g}."]
+    return lines
+
+
 PAGES = {
     "commands.md": commands,
+    "laws.md": laws,
     "recipe.md": recipe,
     "records.md": records,
     "exit-codes.md": exit_codes,

@@ -67,6 +67,25 @@ RECORDS_INTRODUCTION = (
     "`triscale`, the kind, and `schema`, the schema number. A file of another kind or an unknown schema is "
     "refused, with the version that reads it. An unknown key is an error. Files are written atomically."
 )
+LAWS_INTRODUCTION = (
+    "A scaling law turns one number, phi, into multipliers of depth, width and resolution. `--law` of `triscale "
+    "scale`, `fit`, `train`, `family` and `compare`, and `law=` in Python, take a name of this page, "
+    "`alpha,beta,gamma`, a JSON file, or the folder of a coefficient search. A law of your own is a JSON file "
+    "of the kind `law` or `piecewise_law`, see [Records](records.md). No multiplier falls as phi grows; between "
+    "the points of a table the logarithms are linear, and beyond its ends the law continues as between the last "
+    "two points. Several numbers in a cell are for the stages of the network from first to last; a network with "
+    "more or fewer stages interpolates between them. The last column names the published networks; not all of "
+    "them are in `triscale list`, and LACS was published for another baseline than EfficientNet-B0.\n\n"
+    "[Comparing scaling laws](../explanation/scaling-laws.md) shows what the laws make of three networks at "
+    "equal cost. LACS for TPUs publishes B6 with 328 px, fewer than the 332 px of B5; a law never reduces a "
+    "dimension, so `lacs-tpu` gives its B6 332 px. EfficientNetV2-M and L have a seventh stage, which no "
+    "multiplier adds; `efficientnet-v2` gives their six other stages from those of S. EfficientNet-L2 is on no "
+    "law."
+)
+ROUNDING_INTRODUCTION = (
+    "A law says how its multipliers become whole channels, blocks and pixels. `--rounding` and `--multiple` change "
+    "that: `--rounding depth=nearest --multiple width=16,resolution=32`."
+)
 ERRORS_INTRODUCTION = (
     "An error is one message on standard error: what was given, what was expected, and what to do. `--debug` "
     "shows the traceback. In Python every error is a `TriscaleError`:"

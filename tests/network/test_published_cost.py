@@ -18,8 +18,8 @@ from triscale.families import get, names
 from triscale.families.efficientnet import B0
 from triscale.network.cost import cost, count_network
 from triscale.network.spec import Network
-from triscale.scaling import apply
 from triscale.scaling.apply import scale_to
+from triscale.scaling.rounding import ScaleRounding
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "cost.json"
 FIGURES = ("params", "buffers", "macs", "macs_with_bias", "macs_with_norm", "activations")
@@ -227,10 +227,10 @@ def test_b0_params_without_classifier():
     assert cost(B0).params - 1280 * 1000 - 1000 == 4007548
 
 
-def test_ninety_percent_rule_only_affects_b3(monkeypatch):
-    monkeypatch.setattr(apply, "MIN_WIDTH_RATIO", 0.0)
+def test_ninety_percent_rule_only_affects_b3():
+    nearest = ScaleRounding(min_width_ratio=0)
     without = {
-        number: cost(scale_to(B0, depth=depth, width=width, resolution=224)).params
+        number: cost(scale_to(B0, depth=depth, width=width, resolution=224, rounding=nearest)).params
         for number, width, depth in [(2, 1.1, 1.2), (3, 1.2, 1.4), (4, 1.4, 1.8), (5, 1.6, 2.2), (6, 1.8, 2.6)]
     }
     assert without.pop(3) == 12227212

@@ -48,6 +48,15 @@ from triscale.scaling.budget import Budget
         ("1.5 ms", {"latency": 1.5}),
         ("800us", {"latency": 0.8}),
         ("20ms, 5M params", {"latency": 20, "params": 5e6}),
+        ("8M activations", {"activations": 8e6}),
+        ("2000 images/s", {"latency": 0.5}),
+        ("100 img per second, 5M params", {"latency": 10, "params": 5e6}),
+        ("1 activation", {"activations": 1}),
+        ("30MB memory", {"memory": 30e6}),
+        ("30 MiB inference memory", {"memory": 30 * 2**20}),
+        ("4GB training memory", {"training_memory": 4e9}),
+        ("4GB Training Memory at batch 64", {"training_memory": 4e9, "training_batch": 64}),
+        ("400M, 8M activations, 30MB memory", {"macs": 400e6, "activations": 8e6, "memory": 30e6}),
         ("20MB,5M params , 1G", {"size": 20e6, "params": 5e6, "macs": 1e9}),
     ],
 )
@@ -81,6 +90,13 @@ def test_several_limits_are_combined():
         ("1e400", "is not a positive amount"),
         ("400M, 1G", 'limits MACs twice, the second time as "1G"; keep one'),
         ("5MB, 20MB", "limits weights twice"),
+        ("0 images/s", "cannot read"),
+        ("1e9 images/s", "cannot read"),
+        ("5M memory", 'cannot read the budget "5M memory"'),
+        ("20ms memory", 'cannot read the budget "20ms memory"'),
+        ("5MB memory at batch 8", "cannot read the budget"),
+        ("5GB training memory at batch 0", "cannot read the budget"),
+        ("5MB memory, 6MB memory", "limits inference memory twice"),
     ],
 )
 def test_invalid_text_is_rejected_with_examples(form, message):
@@ -144,7 +160,19 @@ def test_every_limit_must_be_met():
         (Budget(params=5e6, macs=1.2e9), "1.20G MACs, 5.00M params"),
         (Budget(size=2e7), "20.0MB"),
         (Budget(size=500), "500 bytes"),
+        (Budget(activations=8e6, memory=3e7), "8.00M activations, 30.0MB memory"),
+        (Budget(training_memory=4e9, training_batch=64), "4.00GB training memory at batch 64"),
     ],
 )
 def test_budgets_are_formatted(budget, words):
     assert str(budget) == words
+
+
+def test_new_limits_are_left_out_of_json_if_absent():
+    assert Budget("400M").model_dump(mode="json") == {"macs": 4e8, "params": None, "size": None, "latency": None}
+    assert Budget.from_json(Budget("4GB training memory at batch 8").to_json()).training_batch == 8
+
+
+def test_memory_that_was_not_estimated_is_an_error():
+    with pytest.raises(BudgetError, match="inference memory was not estimated"):
+        Budget("30MB memory").admits(Counts(macs=1))

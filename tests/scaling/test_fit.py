@@ -301,7 +301,7 @@ def smooth(network: CustomNetwork) -> Counts:
     )
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(st.floats(0.05, 100))
 @example(0.15625)
 def test_traced_fit_meets_budget(share):

@@ -10,7 +10,7 @@ from triscale.jobs.core.networks import fit_any
 from triscale.network.cost import Counts, count_network
 from triscale.network.custom import CustomNetwork
 from triscale.network.latency import NAMES, Predictor, predict
-from triscale.scaling.budget import Budget, TimedCounts
+from triscale.scaling.budget import Budget, BudgetedCounts
 from triscale.scaling.fit import Fit, fit_budget
 from triscale.scaling.law import EFFICIENTNET
 
@@ -81,8 +81,8 @@ def test_missing_profile_error_explains_how_to_create_one():
         fit_budget(B0, EFFICIENTNET, Budget(latency=20))
     with pytest.raises(BudgetError, match="triscale profile --out"):
         Budget(latency=20).admits(Counts())
-    assert Budget(latency=20).admits(TimedCounts(Counts(), 20_000))
-    assert not Budget(latency=20).admits(TimedCounts(Counts(), 20_001))
+    assert Budget(latency=20).admits(BudgetedCounts(Counts(), 20_000))
+    assert not Budget(latency=20).admits(BudgetedCounts(Counts(), 20_001))
 
 
 def test_infeasible_latency_error_reports_minimum():

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from triscale.families import get
 from triscale.network.custom import CustomNetwork
-from triscale.scaling.apply import (
+from triscale.scaling.apply import min_resolution, resolution_multiple
+from triscale.scaling.rounding import (
+    ScaleRounding,
     min_repeats_for,
-    min_resolution,
     min_resolution_for,
     min_width_for,
-    resolution_multiple,
     round_repeats,
     round_resolution,
     round_width,
@@ -111,3 +111,36 @@ def test_small_total_strides_use_finer_multiples(stride, multiple):
     own = CustomNetwork(name="own", function="a:b", total_stride=stride, resolution=28)
     assert resolution_multiple(own) == multiple
     assert min_resolution(own) == stride
+
+
+roundings = st.builds(
+    ScaleRounding,
+    width=st.sampled_from(["nearest", "up"]),
+    width_multiple=st.sampled_from([1, 4, 8, 16, 32]),
+    min_width_ratio=st.sampled_from([0.0, 0.9]),
+    depth=st.sampled_from(["nearest", "up"]),
+)
+
+
+@given(roundings, st.integers(2, 500), widths, widths)
+def test_every_rounding_has_an_exact_inverse_and_is_monotonic(rounding, count, one, other):
+    rounded = count * rounding.width_multiple
+    least = min_width_for(rounded, rounding)
+    assert round_width(least, rounding) == rounded
+    assert round_width(least * A_HAIR_LESS, rounding) == rounded - rounding.width_multiple
+    assert round_width(min(one, other), rounding) <= round_width(max(one, other), rounding)
+    least = min_repeats_for(count, rounding)
+    assert round_repeats(least, rounding) == count
+    assert round_repeats(least - 1e-7, rounding) == count - 1
+
+
+@given(st.integers(2, 500), st.sampled_from([1, 4, 16, 32]), st.sampled_from(["nearest", "up"]))
+def test_resolutions_have_an_exact_inverse_in_both_directions(count, multiple, direction):
+    least = min_resolution_for(count * multiple, multiple, direction)
+    assert round_resolution(least, multiple, direction) == count * multiple
+    assert round_resolution(least * (1 - 1e-8), multiple, direction) == (count - 1) * multiple
+
+
+def test_default_rounding_is_left_out_of_json():
+    assert ScaleRounding().model_dump(exclude_defaults=True) == {}
+    assert ScaleRounding(depth="nearest").model_dump() == {"depth": "nearest"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from triscale.errors import UserError
@@ -10,18 +11,31 @@ from triscale.jobs.core.durations import seconds_of
 from triscale.network.custom import AnyNetwork
 from triscale.scaling.budget import Budget
 from triscale.scaling.law import Law
+from triscale.scaling.piecewise import AnyLaw, PiecewiseLaw
 
 AnyNetworkLike = str | Path | AnyNetwork
 """A network, its name, its .json file, or ``package.module:function``."""
-LawLike = str | Path | Law
-"""A law, three numbers such as ``"1.2,1.1,1.15"``, a .json file, or the directory of a coefficient search."""
+LawLike = str | Path | AnyLaw
+"""A law, its name as ``"dwr"``, three numbers as ``"1.2,1.1,1.15"``, a .json file, or the directory of a search."""
 BudgetLike = str | float | Budget
 """A budget, its text such as ``"400M"`` or ``"20MB, 5M params"``, or a number of MACs."""
 
 
-def as_law(law: LawLike) -> Law:
+def as_law(law: LawLike) -> AnyLaw:
     """Return a scaling law that is given as an object or by its text form."""
-    return law if isinstance(law, Law) else find_law(str(law))
+    return law if isinstance(law, Law | PiecewiseLaw) else find_law(str(law))
+
+
+def as_laws(laws: Sequence[LawLike]) -> dict[str, AnyLaw]:
+    """Return scaling laws by their text forms, or by their descriptions if they are given as objects.
+
+    Raises:
+        UserError: A law is given twice, or there is none.
+    """
+    found = {str(law): as_law(law) for law in laws}
+    if not found or len(found) < len(laws):
+        raise UserError(f"laws={list(map(str, laws))}: give each law once, at least one, such as ('paper', 'dwr')")
+    return found
 
 
 def as_budget(budget: BudgetLike) -> Budget:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from triscale.api.arguments import AnyNetworkLike, LawLike, as_law, positive
+from triscale.api.arguments import AnyNetworkLike, LawLike, as_law, as_laws, positive
 from triscale.api.data_options import DataOptionsLike, as_data_options
 from triscale.families.find import as_network
 from triscale.families.lite import lite as lite_of
@@ -223,6 +223,7 @@ def compare(
     times: float = 4.0,
     phi: float = 0.0,
     law: LawLike = EFFICIENTNET,
+    laws: Sequence[LawLike] | None = None,
     lite: bool = False,
     recipe: str | Path | Recipe = "small",
     settings: Mapping[str, Any] | None = None,
@@ -249,6 +250,7 @@ def compare(
         times: Budget of each scaled network, as a multiple of the baseline's MACs.
         phi: Scale the baseline to this phi first; a negative value makes all networks smaller.
         law: Scaling coefficients of the compound scaling.
+        laws: Laws to compare instead of single dimensions and ``law``, such as ``("paper", "dwr")``.
         lite: Whether to adapt the baseline for int8 and small devices.
         recipe: A recipe, its name or its file.
         settings: Changes of the recipe's fields.
@@ -277,7 +279,8 @@ def compare(
     """
     fields = _fields(images, baseline, lite, recipe, settings, epochs, seeds, share, data)
     request = ComparisonRequest.parse(
-        fields | {"times": times, "law": as_law(law), "phi": phi}, "the comparison options"
+        fields | {"times": times, "law": as_law(law), "laws": None if laws is None else as_laws(laws), "phi": phi},
+        "the comparison options",
     )
     with _execution(device, workers, threads, progress, storage, study, allow_leak) as (context, options):
         return jobs.compare(request, Path(out), context, options)

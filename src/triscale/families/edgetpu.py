@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 
 from triscale.families.published import PublishedNetwork
+from triscale.network.channels import round_channels
 from triscale.network.spec import ActivationKind, BatchNorm, FusedMBConv, Head, MBConv, Network, Stage, Stem
-from triscale.scaling.apply import round_width
 
 PAPER = "Gupta & Akin 2020, arXiv 2003.02838"
 
@@ -23,7 +23,7 @@ FUSED_STAGES = 3
 
 
 def _network(name: str, width: float, depth: float, resolution: int, dropout: float) -> Network:
-    stem = round_width(32 * width)
+    stem = round_channels(32 * width)
     stages: list[Stage] = []
     for number, (kernel, expansion, channels, repeats, stride) in enumerate(ROWS):
         block: MBConv | FusedMBConv = MBConv(expansion=expansion, kernel=kernel, activation=RELU)
@@ -31,7 +31,7 @@ def _network(name: str, width: float, depth: float, resolution: int, dropout: fl
             block = FusedMBConv(
                 expansion=expansion, kernel=kernel, activation=RELU, skip="none" if number == 0 else "identity"
             )
-        scaled, number_of_blocks = round_width(channels * width), math.ceil(repeats * depth)
+        scaled, number_of_blocks = round_channels(channels * width), math.ceil(repeats * depth)
         if number == 0:
             first = block.replace(expansion=expansion * scaled / stem)
             stages.append(Stage(block=first, width=scaled, repeats=1))
@@ -42,7 +42,7 @@ def _network(name: str, width: float, depth: float, resolution: int, dropout: fl
         name=name,
         stem=Stem(width=stem, activation=RELU),
         stages=tuple(stages),
-        head=Head(width=round_width(1280 * width), activation=RELU),
+        head=Head(width=round_channels(1280 * width), activation=RELU),
         resolution=resolution,
         dropout=dropout,
         drop_path=0.2,

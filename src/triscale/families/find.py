@@ -15,6 +15,8 @@ from triscale.network.input_size import InputSize
 from triscale.network.spec import Network
 from triscale.record import KIND_KEY
 from triscale.scaling.law import Law
+from triscale.scaling.named_laws import NAMED_LAWS
+from triscale.scaling.piecewise import AnyLaw, PiecewiseLaw
 
 COEFFICIENTS_KIND = "coefficients"
 """The kind of record that a coefficient search writes."""
@@ -109,21 +111,23 @@ def find_lite(text: str) -> Network:
     return lite(find_network(text))
 
 
-def find_law(text: str) -> Law:
+def find_law(text: str) -> AnyLaw:
     """Return a scaling law by its text form.
 
     Args:
-        text: ``alpha,beta,gamma`` as three numbers, a JSON file with a law or the result of a coefficient search, or
-            the folder of a coefficient search.
+        text: A name (:data:`triscale.scaling.named_laws.NAMED_LAWS`), ``alpha,beta,gamma`` as three numbers, a JSON
+            file with a law or the result of a coefficient search, or the folder of a coefficient search.
 
     Raises:
         RecordError: The file is not a law, or the numbers are not valid coefficients.
         UserError: The text is none of these.
 
     Example:
-        >>> str(find_law("1.2,1.1,1.15"))
-        'alpha 1.2, beta 1.1, gamma 1.15'
+        >>> str(find_law("1.2,1.1,1.15")), str(find_law("dwr"))
+        ('alpha 1.2, beta 1.1, gamma 1.15', 'dwr')
     """
+    if text in NAMED_LAWS:
+        return NAMED_LAWS[text]
     parts = text.split(",")
     if len(parts) == 3:
         try:
@@ -134,13 +138,16 @@ def find_law(text: str) -> Law:
             return Law.parse({"alpha": alpha, "beta": beta, "gamma": gamma}, f'"{text}"')
     path = Path(text) / "law.json" if Path(text).is_dir() else Path(text)
     if path.suffix != ".json" and not path.is_file():
+        hint = nearest(text, NAMED_LAWS) or f"; the names are {', '.join(NAMED_LAWS)}"
         raise UserError(
-            f'cannot read the law "{text}"; expected three numbers such as 1.2,1.1,1.15, a .json file or the folder of '
-            "a search"
+            f'cannot read the law "{text}"; expected a name, three numbers such as 1.2,1.1,1.15, a .json file or the '
+            f"folder of a search{hint}"
         )
     content = _read(path)
     if _kind(content) == COEFFICIENTS_KIND:
         return Law.parse(json.loads(content)["law"], f"the law of {path}")
+    if _kind(content) == PiecewiseLaw.kind_name:
+        return PiecewiseLaw.from_json(content, source=str(path))
     return Law.from_json(content, source=str(path))
 
 

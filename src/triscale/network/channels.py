@@ -8,8 +8,8 @@ MULTIPLE = 8
 MIN_RATIO = 0.9
 
 
-def round_channels(channels: float, multiple: int = MULTIPLE) -> int:
-    """Round to the nearest multiple, at least one, or up if that would lose more than 10%.
+def round_channels(channels: float, multiple: int = MULTIPLE, min_ratio: float = MIN_RATIO) -> int:
+    """Round to the nearest multiple, at least one, or up if that would leave less than ``min_ratio``.
 
     This is the rule of the released MobileNet code (``make_divisible``) for fractional expansions and for
     squeeze-and-excitation.
@@ -19,7 +19,7 @@ def round_channels(channels: float, multiple: int = MULTIPLE) -> int:
         [88, 16, 184]
     """
     rounded = max(multiple, int(channels + multiple / 2) // multiple * multiple)
-    return rounded + multiple if rounded < MIN_RATIO * channels else rounded
+    return rounded + multiple if rounded < min_ratio * channels else rounded
 
 
 def expanded(channels: int, expansion: float) -> int:

@@ -21,6 +21,8 @@ from triscale.network.spec import ActivationKind, Network
 from triscale.network.tree import Shape
 from triscale.record import Record
 
+PROFILES_FOLDER = Path(__file__).parent / "profiles"
+"""Profiles fitted to published throughput; ``benchmarks/accelerator_throughput.py`` writes them."""
 LANES = 16
 """SIMD width in channels: fewer channels cost as much."""
 ROW = 6
@@ -171,12 +173,32 @@ class DeviceProfile(Record):
     predictor: Predictor | None = None
 
 
+def built_in_profiles() -> tuple[str, ...]:
+    """Return the names of the profiles that come with the package, fitted to published throughput.
+
+    They hold for networks like those that were measured: MBConv blocks of EfficientNet-B0's widths at 224 px. A latency
+    of 0.5 ms stands for 2,000 images per second at the batch size of the publication.
+
+    Example:
+        >>> built_in_profiles()
+        ('a100', 'rtx3090', 'tpuv2', 'tpuv3')
+    """
+    return tuple(sorted(path.stem for path in PROFILES_FOLDER.glob("*.json")))
+
+
 def load_predictor(file: Path) -> Predictor:
-    """Return the predictor of a profile.
+    """Return the predictor of a profile: of a file, or one of :func:`built_in_profiles` by its name.
 
     Raises:
         RecordError: The file is not a profile, or the profile is not finished.
     """
+    if not file.exists() and str(file) in built_in_profiles():
+        return Predictor.load(PROFILES_FOLDER / f"{file}.json")
+    if not file.exists() and not file.suffix:
+        raise RecordError(
+            f"there is no profile {file}; give a file that triscale profile wrote, or one of the built-in profiles "
+            f"{', '.join(built_in_profiles())}"
+        )
     predictor = DeviceProfile.load(file).predictor
     if predictor is None:
         raise RecordError(f"{file} is not finished; resume it: triscale profile --out {file}")

@@ -1,93 +1,58 @@
-"""Scale a network: the only place that rounds widths, repeats and resolutions.
-
-The rules are those of the released EfficientNet code (``round_filters`` and ``round_repeats`` in
-https://github.com/tensorflow/tpu/blob/master/models/official/efficientnet/efficientnet_model.py): widths are rounded to
-multiples of 8, but never down by more than 10%, and repeats are rounded up.
-"""
+"""Scale a network by multipliers, or by a law and phi; :mod:`triscale.scaling.rounding` rounds the result."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 from typing import overload
 
 from triscale.network.custom import AnyNetwork, CustomNetwork
 from triscale.network.spec import Network, Stage, WidthRule
-from triscale.scaling.law import Scale
+from triscale.scaling.law import Scale, ScalingLaw, check_phi
+from triscale.scaling.rounding import RELEASED, ScaleRounding, round_repeats, round_resolution, round_width
 
-WIDTH_MULTIPLE = 8
-MIN_WIDTH_RATIO = 0.9
-FLOAT_TOLERANCE = 1e-9
-
-
-def round_width(width: float) -> int:
-    """Round a width to the nearest multiple of 8, at least 8, or up if that would reduce it by more than 10%.
-
-    Example:
-        >>> [round_width(width) for width in (3, 19, 35.2, 44.8)]
-        [8, 24, 32, 48]
-    """
-    rounded = max(WIDTH_MULTIPLE, int(width + WIDTH_MULTIPLE / 2) // WIDTH_MULTIPLE * WIDTH_MULTIPLE)
-    return rounded + WIDTH_MULTIPLE if rounded < MIN_WIDTH_RATIO * width else rounded
+ByPlace = Callable[[float], float]
+"""A multiplier by the place in the network: 0 at the stem and the first stage, 1 at the last stage and the head."""
 
 
-def round_repeats(repeats: float) -> int:
-    """Round a number of repeats up, at least to 1, with a tolerance for floating-point errors.
-
-    Example:
-        >>> [round_repeats(repeats) for repeats in (0.5, 2.0 + 1e-12, 2.2)]
-        [1, 2, 3]
-    """
-    return max(1, math.ceil(repeats - FLOAT_TOLERANCE))
-
-
-def round_resolution(resolution: float, multiple: int) -> int:
-    """Round a resolution to the nearest multiple, at least one multiple; halves are rounded up."""
-    return max(multiple, math.floor(resolution / multiple + 0.5) * multiple)
-
-
-def min_resolution(network: AnyNetwork) -> int:
-    """Return the minimum resolution of a law: a last feature map of one pixel, or the baseline's own if smaller.
-
-    Where an image is narrower than high, its width counts.
-    """
-    across, down = network.aspect_ratio
-    one_pixel = network.total_stride * down / min(across, down)
-    return round_resolution(min(one_pixel, network.resolution), resolution_multiple(network))
-
-
-def resolution_multiple(network: AnyNetwork) -> int:
-    """Return the multiple that scaled resolutions are rounded to: half of the network's total stride.
+def resolution_multiple(network: AnyNetwork, rounding: ScaleRounding = RELEASED) -> int:
+    """Return the multiple that scaled resolutions are rounded to: by default half of the network's total stride.
 
     A side that is not divisible by a stride is rounded up there, and the additional border is computed in full.
     Multiples of the total stride waste nothing, but their steps are coarse (30% of the MACs near 224 px). With
     multiples of 8 px, up to 17% of the MACs are spent on borders, with 16 px 2% on average; see
     ``benchmarks/snapping.py``.
     """
-    return max(1, network.total_stride // 2)
+    return rounding.resolution_multiple or max(1, network.total_stride // 2)
 
 
-def min_width_for(rounded: int) -> float:
-    """Return the smallest width that :func:`round_width` rounds to ``rounded``, a multiple of 8, or more."""
-    lower = rounded - WIDTH_MULTIPLE
-    # round_width(w) reaches `rounded` by nearest rounding, or earlier if `lower` is more than 10% below w.
-    return 0.0 if lower <= 0 else min(rounded - WIDTH_MULTIPLE / 2, lower / MIN_WIDTH_RATIO * (1 + FLOAT_TOLERANCE))
+def min_resolution(network: AnyNetwork, rounding: ScaleRounding = RELEASED) -> int:
+    """Return the minimum resolution of a law: a last feature map of one pixel, or the baseline's own if smaller.
+
+    Where an image is narrower than high, its width counts.
+    """
+    across, down = network.aspect_ratio
+    one_pixel = network.total_stride * down / min(across, down)
+    return round_resolution(min(one_pixel, network.resolution), resolution_multiple(network, rounding))
 
 
-def min_repeats_for(rounded: int) -> float:
-    """Return the smallest number of repeats that :func:`round_repeats` rounds to ``rounded`` or more."""
-    return rounded - 1 + 2 * FLOAT_TOLERANCE
+def max_resolution(network: AnyNetwork, rounding: ScaleRounding = RELEASED) -> int | None:
+    """Return the maximum resolution of a law in pixels, or the baseline's own if larger; None if there is none."""
+    if rounding.max_resolution is None:
+        return None
+    multiple = resolution_multiple(network, rounding)
+    return max(network.resolution, rounding.max_resolution // multiple * multiple)
 
 
-def min_resolution_for(rounded: int, multiple: int) -> float:
-    """Return the smallest resolution that :func:`round_resolution` rounds to ``rounded`` or more."""
-    return rounded - multiple / 2
+def place_of(index: int, network: Network) -> float:
+    """Return the place of a stage in a network: 0 for the first, 1 for the last, and for the only one."""
+    return index / (len(network.stages) - 1) if len(network.stages) > 1 else 1.0
 
 
 @overload
-def scale(network: Network, scale: Scale) -> Network: ...
+def scale(network: Network, scale: Scale, rounding: ScaleRounding = RELEASED) -> Network: ...
 @overload
-def scale(network: CustomNetwork, scale: Scale) -> CustomNetwork: ...
-def scale(network: AnyNetwork, scale: Scale) -> AnyNetwork:
+def scale(network: CustomNetwork, scale: Scale, rounding: ScaleRounding = RELEASED) -> CustomNetwork: ...
+def scale(network: AnyNetwork, scale: Scale, rounding: ScaleRounding = RELEASED) -> AnyNetwork:
     """Scale depth, width and resolution together.
 
     A multiplier of 1 leaves its dimension unchanged. A scaled resolution is rounded to :func:`resolution_multiple`.
@@ -96,6 +61,7 @@ def scale(network: AnyNetwork, scale: Scale) -> AnyNetwork:
     Args:
         network: The baseline.
         scale: Multipliers of depth, width and resolution.
+        rounding: How widths, repeats and resolutions are rounded.
 
     Returns:
         The scaled network, with the baseline's name.
@@ -106,17 +72,75 @@ def scale(network: AnyNetwork, scale: Scale) -> AnyNetwork:
         >>> scaled.stages[1].repeats, scaled.head.width, scaled.resolution
         (3, 1408, 256)
     """
-    resolution = network.resolution
-    if scale.resolution != 1:
-        rounded = round_resolution(network.resolution * scale.resolution, resolution_multiple(network))
-        resolution = max(min_resolution(network), rounded)
+    resolution = scaled_resolution(network, scale.resolution, rounding)
     if isinstance(network, CustomNetwork):
         depth, width = network.depth * scale.depth, network.width * scale.width
         return network.replace(depth=depth, width=width, resolution=resolution)
-    return scale_to(network, depth=scale.depth, width=scale.width, resolution=resolution)
+    return scale_to(network, depth=scale.depth, width=scale.width, resolution=resolution, rounding=rounding)
 
 
-def scale_to(network: Network, *, depth: float, width: float, resolution: int) -> Network:
+@overload
+def scale_by_law(network: Network, law: ScalingLaw, phi: float) -> Network: ...
+@overload
+def scale_by_law(network: CustomNetwork, law: ScalingLaw, phi: float) -> CustomNetwork: ...
+def scale_by_law(network: AnyNetwork, law: ScalingLaw, phi: float) -> AnyNetwork:
+    """Scale a network by a law: each stage by the multipliers of its place, rounded as the law says.
+
+    For the paper's law this is ``scale(network, law.at(phi))``. A custom model has no stages that are known, so that
+    a law of stages gives it their mean.
+
+    Args:
+        network: The baseline.
+        law: The scaling law.
+        phi: The compound coefficient.
+
+    Returns:
+        The scaled network, with the baseline's name.
+
+    Raises:
+        BudgetError: phi is not a finite number, or beyond the end of the law.
+
+    Example:
+        >>> from triscale.families import get
+        >>> from triscale.scaling.named_laws import NAMED_LAWS
+        >>> grown = scale_by_law(get("resnet50"), NAMED_LAWS["resnet-rs"], 2)  # ResNet-RS-152
+        >>> [stage.repeats for stage in grown.stages]
+        [3, 8, 36, 3]
+    """
+    scale_of_all = law.at(phi)
+    if isinstance(network, CustomNetwork):
+        return scale(network, scale_of_all, law.rounding)
+    return _scaled(
+        network,
+        lambda place: law.multiplier("depth", phi, place),
+        lambda place: law.multiplier("width", phi, place),
+        scaled_resolution(network, scale_of_all.resolution, law.rounding),
+        law.rounding,
+    )
+
+
+@overload
+def network_at(network: Network, law: ScalingLaw, phi: float) -> Network: ...
+@overload
+def network_at(network: CustomNetwork, law: ScalingLaw, phi: float) -> CustomNetwork: ...
+def network_at(network: AnyNetwork, law: ScalingLaw, phi: float) -> AnyNetwork:
+    """Return the network of a law at a phi that a user gave, named ``NAME_phi+1``.
+
+    Raises:
+        BudgetError: phi is out of the law's range, or not a finite number.
+
+    Example:
+        >>> from triscale.families import get
+        >>> from triscale.scaling.law import EFFICIENTNET
+        >>> network_at(get("efficientnet_b0"), EFFICIENTNET, 1).name
+        'efficientnet_b0_phi+1'
+    """
+    return scale_by_law(network, law, check_phi(law, phi)).replace(name=f"{network.name}_phi{phi:+g}")
+
+
+def scale_to(
+    network: Network, *, depth: float, width: float, resolution: int, rounding: ScaleRounding = RELEASED
+) -> Network:
     """Scale depth and width, and set the resolution in pixels without rounding, as published families are specified.
 
     Args:
@@ -124,30 +148,48 @@ def scale_to(network: Network, *, depth: float, width: float, resolution: int) -
         depth: Multiplier of the repeats.
         width: Multiplier of the widths.
         resolution: In pixels.
+        rounding: How widths and repeats are rounded.
     """
+    return _scaled(network, lambda _: depth, lambda _: width, resolution, rounding)
+
+
+def _scaled(network: Network, depth: ByPlace, width: ByPlace, resolution: int, rounding: ScaleRounding) -> Network:
     stem, head = network.stem, network.head
+    stages = []
+    for index, stage in enumerate(network.stages):
+        place = place_of(index, network)
+        channels = scaled_width(stage.width, stage.width_rule, width(place), rounding)
+        stages.append(stage.replace(width=channels, repeats=scaled_repeats(stage, depth(place), rounding)))
+    if head.width is not None:
+        rule = rounding.head or head.width_rule
+        head = head.replace(width=scaled_width(head.width, rule, width(1.0), rounding))
     return network.replace(
-        stem=stem.replace(width=scaled_width(stem.width, stem.width_rule, width)),
-        stages=tuple(
-            stage.replace(
-                width=scaled_width(stage.width, stage.width_rule, width), repeats=scaled_repeats(stage, depth)
-            )
-            for stage in network.stages
-        ),
-        head=head if head.width is None else head.replace(width=scaled_width(head.width, head.width_rule, width)),
+        stem=stem.replace(width=scaled_width(stem.width, rounding.stem or stem.width_rule, width(0.0), rounding)),
+        stages=tuple(stages),
+        head=head,
         resolution=resolution,
     )
 
 
-def scaled_width(width: int, rule: WidthRule, multiplier: float) -> int:
+def scaled_width(width: int, rule: WidthRule, multiplier: float, rounding: ScaleRounding = RELEASED) -> int:
     """Scale and round one width according to its rule."""
     if rule == "fixed" or multiplier == 1:
         return width
-    return round_width(width * (max(1.0, multiplier) if rule == "never_narrower" else multiplier))
+    return round_width(width * (max(1.0, multiplier) if rule == "never_narrower" else multiplier), rounding)
 
 
-def scaled_repeats(stage: Stage, multiplier: float) -> int:
+def scaled_repeats(stage: Stage, multiplier: float, rounding: ScaleRounding = RELEASED) -> int:
     """Scale and round the repeats of one stage according to its rule."""
     if stage.depth_rule == "fixed" or multiplier == 1:
         return stage.repeats
-    return round_repeats(stage.repeats * multiplier)
+    return round_repeats(stage.repeats * multiplier, rounding)
+
+
+def scaled_resolution(network: AnyNetwork, multiplier: float, rounding: ScaleRounding = RELEASED) -> int:
+    """Scale and round the resolution of a network, between its minimum and the maximum of the rounding."""
+    if multiplier == 1:
+        return network.resolution
+    multiple = resolution_multiple(network, rounding)
+    rounded = round_resolution(network.resolution * multiplier, multiple, rounding.resolution)
+    highest = max_resolution(network, rounding)
+    return max(min_resolution(network, rounding), rounded if highest is None else min(rounded, highest))

@@ -6,11 +6,11 @@ import math
 import re
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from triscale.errors import BudgetError
 from triscale.network.cost import BYTES_PER_VALUE, Counts, si
-from triscale.record import Record
+from triscale.record import SparseRecord
 
 DEVICE_BUDGETS: dict[str, tuple[float, str]] = {
     "pi": (150e6, "MobileNetV1 0.5 takes 149M MACs (Howard et al. 2017, https://arxiv.org/abs/1704.04861, Table 6)"),
@@ -29,13 +29,14 @@ They are rules of thumb; to limit the latency on a device of your own, measure i
 """
 
 FORMS = (
-    '"400M" or "1.2G" (MACs), "5M params", "20MB" (weights in float32), "20ms" (with a device profile), '
-    'or several: "400M, 5M params"; or a kind of device: pi, phone, browser, tablet, laptop or server'
+    '"400M" or "1.2G" (MACs), "5M params", "8M activations", "20MB" (weights in float32), "30MB memory" (peak of '
+    'inference), "4GB training memory" (at batch 32, or "... at batch 64"), "20ms" or "2000 images/s" (with a '
+    'profile), or several: "400M, 5M params"; or a kind of device: pi, phone, browser, tablet, laptop or server'
 )
 
 NO_PROFILE = (
     "a latency budget needs a device profile: create one on the device with triscale profile --out profile.json, and "
-    "give --profile profile.json"
+    "give --profile profile.json; or give a built-in one, such as --profile a100"
 )
 
 _PREFIX = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
@@ -44,6 +45,11 @@ _BINARY = {"Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30}
 _FORM = re.compile(
     r"(?P<number>\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|\.\d+)\s*(?P<prefix>Ki|Mi|Gi|(?:(?!MACs?$)[kKMGT])?)\s*(?P<unit>[A-Za-z]*)"
 )
+_MEMORY = re.compile(
+    r"(?P<amount>.+?)\s+(?P<of>inference\s+|training\s+)?memory(?:\s+at\s+batch\s+(?P<batch>\d{1,6}))?", re.IGNORECASE
+)
+# Images per second stand for the time of one image: 2000 images/s is 0.5 ms.
+_THROUGHPUT = re.compile(r"(\d*[1-9]\d*(?:\.\d*)?)\s*(?:images|img)\s*(?:/|per\s+)\s*s(?:econd)?", re.IGNORECASE)
 _MILLISECONDS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
 _UNITS = {
     "": "macs",
@@ -52,24 +58,37 @@ _UNITS = {
     "param": "params",
     "params": "params",
     "parameters": "params",
+    "activation": "activations",
+    "activations": "activations",
     "B": "size",
     "bytes": "size",
 }
 
 
+TRAINING_BATCH = 32
+"""Images of the training step whose memory is limited, unless a budget says otherwise."""
 MICROSECONDS = 1000
 """Microseconds per millisecond."""
 FLOAT_TOLERANCE = 1e-6
 
 
-class TimedCounts(NamedTuple):
-    """The counts of a network, and its predicted latency in whole microseconds."""
+class BudgetedCounts(NamedTuple):
+    """The counts of a network, and what a budget limits besides them; None for what it does not limit.
+
+    Attributes:
+        counts: The counts.
+        microseconds: The predicted latency.
+        memory: Peak bytes of inference with one image.
+        training_memory: Estimated bytes of a training step.
+    """
 
     counts: Counts
-    microseconds: int
+    microseconds: int | None = None
+    memory: int | None = None
+    training_memory: int | None = None
 
 
-class Budget(Record):
+class Budget(SparseRecord):
     """Limits on the cost of a network, all of which must be met.
 
     Attributes:
@@ -78,6 +97,12 @@ class Budget(Record):
         size: Bytes of all stored values (parameters and batch norm statistics) as float32, without a file header.
             1 MB is 10^6 bytes, 1 MiB is 2^20.
         latency: Milliseconds for one image, as predicted from a device profile (:mod:`triscale.network.latency`).
+        activations: Output values of convolutions, squeeze-and-excitation and classifier for one image.
+        memory: Peak bytes of inference with one image in float32 (:mod:`triscale.network.memory_estimate`).
+        training_memory: Estimated bytes of a training step in float32 with AdamW.
+        training_batch: Images of this step.
+
+    The last four are left out of JSON if they are not given.
 
     Example:
         >>> Budget("400M, 5M params").limits
@@ -87,11 +112,16 @@ class Budget(Record):
     """
 
     kind_name: ClassVar[str] = "budget"
+    sparse: ClassVar[tuple[str, ...]] = ("activations", "memory", "training_memory", "training_batch")
 
     macs: float | None = Field(default=None, gt=0)
     params: float | None = Field(default=None, gt=0)
     size: float | None = Field(default=None, gt=0)
     latency: float | None = Field(default=None, ge=1e-3)
+    activations: float | None = Field(default=None, gt=0)
+    memory: float | None = Field(default=None, gt=0)
+    training_memory: float | None = Field(default=None, gt=0)
+    training_batch: PositiveInt = TRAINING_BATCH
 
     if TYPE_CHECKING:
 
@@ -102,6 +132,10 @@ class Budget(Record):
             params: float | None = None,
             size: float | None = None,
             latency: float | None = None,
+            activations: float | None = None,
+            memory: float | None = None,
+            training_memory: float | None = None,
+            training_batch: int = TRAINING_BATCH,
         ) -> None: ...
 
     @classmethod
@@ -118,10 +152,12 @@ class Budget(Record):
     def limits(self) -> dict[str, int]:
         """The given limits, rounded down to integers; latency is in microseconds."""
         microseconds = None if self.latency is None else self.latency * MICROSECONDS + FLOAT_TOLERANCE
-        fields = {"macs": self.macs, "params": self.params, "size": self.size, "latency": microseconds}
+        fields = {"macs": self.macs, "params": self.params, "size": self.size, "latency": microseconds,
+                  "activations": self.activations, "memory": self.memory,
+                  "training_memory": self.training_memory}  # fmt: skip
         return {name: math.floor(value) for name, value in fields.items() if value is not None}
 
-    def admits(self, counts: Counts | TimedCounts) -> bool:
+    def admits(self, counts: Counts | BudgetedCounts) -> bool:
         """Return whether a network with these counts meets every limit.
 
         Args:
@@ -161,7 +197,11 @@ class Budget(Record):
 
     def __str__(self) -> str:
         """Return the limits in their text form."""
-        return ", ".join(format_cost(name, value) for name, value in self.limits.items())
+        batch = "" if self.training_batch == TRAINING_BATCH else f" at batch {self.training_batch}"
+        return ", ".join(
+            format_cost(name, value) + (batch if name == "training_memory" else "")
+            for name, value in self.limits.items()
+        )
 
     @classmethod
     def of(cls, *forms: str) -> Budget:
@@ -177,13 +217,21 @@ class Budget(Record):
             >>> str(Budget.of("1.2G", "20MB"))
             '1.20G MACs, 20.0MB'
         """
-        return cls(**_parse_all(forms))
+        return cls.parse(_parse_all(forms), "the budget")
 
 
-LABELS = {"macs": "MACs", "params": "parameters", "size": "weights", "latency": "latency"}
+LABELS = {
+    "macs": "MACs",
+    "params": "parameters",
+    "size": "weights",
+    "latency": "latency",
+    "activations": "activations",
+    "memory": "inference memory",
+    "training_memory": "training memory",
+}
 
 
-def cost_value(counted: Counts | TimedCounts, name: str) -> int:
+def cost_value(counted: Counts | BudgetedCounts, name: str) -> int:
     """Return the value of a limited quantity, in whole units (latency in microseconds).
 
     Args:
@@ -191,14 +239,21 @@ def cost_value(counted: Counts | TimedCounts, name: str) -> int:
         name: A key of :data:`LABELS`.
 
     Raises:
-        BudgetError: The quantity is latency, which was not predicted.
+        BudgetError: The quantity is latency or memory, which was not predicted.
     """
-    if name == "latency":
-        if isinstance(counted, TimedCounts):
-            return counted.microseconds
-        raise BudgetError(NO_PROFILE)
-    counts = counted.counts if isinstance(counted, TimedCounts) else counted
+    full = counted if isinstance(counted, BudgetedCounts) else BudgetedCounts(counted)
+    counts = full.counts
     match name:
+        case "latency":
+            if full.microseconds is None:
+                raise BudgetError(NO_PROFILE)
+            return full.microseconds
+        case "memory" | "training_memory":
+            if (found := full.memory if name == "memory" else full.training_memory) is None:
+                raise BudgetError(f"{LABELS[name]} was not estimated; limit MACs or parameters instead")
+            return found
+        case "activations":
+            return counts.activations
         case "macs":
             return counts.macs
         case "params":
@@ -219,19 +274,45 @@ def format_cost(name: str, value: float) -> str:
     if name == "latency":
         return f"{value / MICROSECONDS:.3g} ms" if value < 1e6 else f"{value / 1e6:.3g} s"
     size = f"{si(value)}B" if value >= 1000 else f"{value:g} bytes"
-    return {"macs": f"{si(value)} MACs", "params": f"{si(value)} params", "size": size}[name]
+    match name:
+        case "macs":
+            return f"{si(value)} MACs"
+        case "size":
+            return size
+        case "memory" | "training_memory":
+            return f"{size} {'' if name == 'memory' else 'training '}memory"
+        case _:
+            return f"{si(value)} {name}"
 
 
 def _parse_all(forms: tuple[Any, ...]) -> dict[str, float]:
     limits: dict[str, float] = {}
     for form in (part.strip() for text in forms for part in str(text).split(",")):
-        name, value = _parse(form)
+        memory = _MEMORY.fullmatch(form)
+        name, value = _parse(_as_time(form)) if memory is None else _parse_memory(form, memory)
+        if memory is not None and memory["batch"] is not None:
+            limits["training_batch"] = int(memory["batch"])
         if name in limits:
             raise BudgetError(f'the budget limits {LABELS[name]} twice, the second time as "{form}"; keep one')
         limits[name] = value
     if not limits:
         raise BudgetError(f"no budget given; write {FORMS}")
     return limits
+
+
+def _as_time(form: str) -> str:
+    """Return the time of one image for a throughput, and other limits as they are."""
+    speed = _THROUGHPUT.fullmatch(form)
+    return form if speed is None else f"{1000 / float(speed[1]):.9f}ms"
+
+
+def _parse_memory(form: str, memory: re.Match[str]) -> tuple[str, float]:
+    """Read ``30MB memory``, ``30MB inference memory`` or ``4GB training memory at batch 64``."""
+    name, value = _parse(memory["amount"])
+    training = (memory["of"] or "").strip().lower() == "training"
+    if name != "size" or (memory["batch"] is not None and (not training or int(memory["batch"]) < 1)):
+        raise BudgetError(f'cannot read the budget "{form}"; write {FORMS}')
+    return "training_memory" if training else "memory", value
 
 
 def _parse(form: str) -> tuple[str, float]:

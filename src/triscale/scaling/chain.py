@@ -12,17 +12,19 @@ smaller change than one step follows the law::
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count, takewhile
 
-from triscale.network.spec import Network
+from triscale.network.spec import Network, Stage, WidthRule
 from triscale.scaling import apply
-from triscale.scaling.law import Law
+from triscale.scaling.law import Axis, ScalingLaw
+from triscale.scaling.rounding import ScaleRounding, min_repeats_for, min_resolution_for, min_width_for, round_width
 
 Dimension = tuple[str, int]
 """What a step changes: ``("width", -1)`` stem, ``("width", i)`` and ``("depth", i)`` stage i, ``("width", n)`` head."""
 
+BEYOND = 1 + 1e-6
 RESOLUTION: Dimension = ("resolution", 0)
 STEM: Dimension = ("width", -1)
 
@@ -56,9 +58,9 @@ class Chain:
         (8, 1344)
     """
 
-    def __init__(self, network: Network, law: Law, max_phi: float) -> None:
+    def __init__(self, network: Network, law: ScalingLaw, max_phi: float) -> None:
         self.network = network
-        self.multiple = apply.resolution_multiple(network)
+        self.multiple = apply.resolution_multiple(network, law.rounding)
         self.head: Dimension = ("width", len(network.stages))
         self._smallest: dict[Dimension, int] = {}
         steps: list[ScalingStep] = []
@@ -67,6 +69,32 @@ class Chain:
             steps.extend(takewhile(lambda step: step.phi <= max_phi, growth))
         self.steps = sorted(steps)
 
+    @classmethod
+    def next_steps(cls, baseline: Network, law: ScalingLaw, network: Network) -> tuple[ScalingStep, ...]:
+        """Return the next step of each dimension of a network that the law has scaled ``baseline`` to.
+
+        Example:
+            >>> from triscale.families import get
+            >>> from triscale.scaling.law import EFFICIENTNET
+            >>> b0 = get("efficientnet_b0")
+            >>> [step.value for step in Chain.next_steps(b0, EFFICIENTNET, b0) if step.dimension == RESOLUTION]
+            [240]
+        """
+        chain = cls(baseline, law, -math.inf)
+        values = chain.values_of(network)
+        found = (
+            next((step for step in growth if step.value > values[dimension]), None)
+            for dimension, _, growth in chain._dimensions(law)
+        )
+        return tuple(sorted(step for step in found if step is not None))
+
+    def values_of(self, network: Network) -> dict[Dimension, int]:
+        """Return the value of each dimension of a network with the baseline's stages."""
+        values = {STEM: network.stem.width, RESOLUTION: network.resolution}
+        for index, stage in enumerate(network.stages):
+            values |= {("width", index): stage.width, ("depth", index): stage.repeats}
+        return values if network.head.width is None else values | {self.head: network.head.width}
+
     def at(self, length: int, extra: Sequence[ScalingStep] = ()) -> Network:
         """Return the network after the first ``length`` steps, plus some later steps.
 
@@ -74,8 +102,15 @@ class Chain:
             length: Number of steps from the start of the chain.
             extra: Later steps to take in addition.
         """
-        value = dict(self._smallest)
-        for step in (*self.steps[:length], *extra):
+        return self._network(self._smallest, (*self.steps[:length], *extra))
+
+    def after(self, network: Network, step: ScalingStep) -> Network:
+        """Return a network of the law with one more step."""
+        return self._network(self.values_of(network), (step,))
+
+    def _network(self, start: Mapping[Dimension, int], steps: Sequence[ScalingStep]) -> Network:
+        value = dict(start)
+        for step in steps:
             value[step.dimension] = step.value
         network = self.network
         head = network.head
@@ -89,50 +124,76 @@ class Chain:
             resolution=value[RESOLUTION],
         )
 
-    def _dimensions(self, law: Law) -> Iterator[tuple[Dimension, int, Iterator[ScalingStep]]]:
+    def _dimensions(self, law: ScalingLaw) -> Iterator[tuple[Dimension, int, Iterator[ScalingStep]]]:
         """Yield each dimension with its smallest value and its steps."""
-        network = self.network
-        yield self._width(STEM, network.stem.width, network.stem.width_rule, law.beta)
+        network, rounding = self.network, law.rounding
+        stem, head = network.stem, network.head
+        yield self._width(law, STEM, stem.width, rounding.stem or stem.width_rule, 0.0)
         for index, stage in enumerate(network.stages):
-            yield self._width(("width", index), stage.width, stage.width_rule, law.beta)
-            depth = 1.0 if stage.depth_rule == "fixed" else law.alpha
-            smallest = stage.repeats if depth == 1 else 1
-            yield (
-                ("depth", index),
-                smallest,
-                _growth(("depth", index), stage.repeats, depth, count(smallest + 1), apply.min_repeats_for),
-            )
-        if network.head.width is not None:
-            yield self._width(self.head, network.head.width, network.head.width_rule, law.beta)
-        lowest = apply.min_resolution(network) if law.gamma > 1 else network.resolution
-        yield (
-            RESOLUTION,
-            lowest,
-            _growth(
-                RESOLUTION,
-                network.resolution,
-                law.gamma,
-                count(lowest + self.multiple, self.multiple),
-                lambda pixels: apply.min_resolution_for(pixels, self.multiple),
-            ),
-        )
+            place = apply.place_of(index, network)
+            yield self._width(law, ("width", index), stage.width, stage.width_rule, place)
+            yield self._depth(law, index, stage, place)
+        if head.width is not None:
+            yield self._width(law, self.head, head.width, rounding.head or head.width_rule, 1.0)
+        yield self._resolution(law)
 
     def _width(
-        self, dimension: Dimension, width: int, rule: str, beta: float
+        self, law: ScalingLaw, dimension: Dimension, width: int, rule: WidthRule, place: float
     ) -> tuple[Dimension, int, Iterator[ScalingStep]]:
-        if rule == "fixed" or beta == 1:
-            return dimension, width, iter(())
-        smallest = apply.round_width(width) if rule == "never_narrower" else apply.WIDTH_MULTIPLE
-        values = count(smallest + apply.WIDTH_MULTIPLE, apply.WIDTH_MULTIPLE)
-        return dimension, smallest, _growth(dimension, width, beta, values, apply.min_width_for)
+        floor, multiple = law.floor("width", place), law.rounding.width_multiple
+        if rule == "fixed" or _is_constant(law, "width", place):
+            return dimension, apply.scaled_width(width, rule, floor or 1.0, law.rounding), iter(())
+        if rule == "never_narrower":
+            smallest = round_width(width * max(1.0, floor), law.rounding)
+        else:
+            smallest = apply.scaled_width(width, rule, floor, law.rounding) if floor else multiple
+        values = count((smallest // multiple + 1) * multiple, multiple)
+        return dimension, smallest, _growth(law, "width", dimension, width, values, place, min_width_for)
+
+    def _depth(
+        self, law: ScalingLaw, index: int, stage: Stage, place: float
+    ) -> tuple[Dimension, int, Iterator[ScalingStep]]:
+        floor = law.floor("depth", place)
+        dimension: Dimension = ("depth", index)
+        if stage.depth_rule == "fixed" or _is_constant(law, "depth", place):
+            return dimension, apply.scaled_repeats(stage, floor or 1.0, law.rounding), iter(())
+        smallest = apply.scaled_repeats(stage, floor, law.rounding) if floor else 1
+        values = count(smallest + 1)
+        return dimension, smallest, _growth(law, "depth", dimension, stage.repeats, values, place, min_repeats_for)
+
+    def _resolution(self, law: ScalingLaw) -> tuple[Dimension, int, Iterator[ScalingStep]]:
+        network, rounding, floor = self.network, law.rounding, law.floor("resolution")
+        lowest = apply.scaled_resolution(network, floor, rounding) if floor else apply.min_resolution(network, rounding)
+        if _is_constant(law, "resolution", 0.0):
+            return RESOLUTION, lowest, iter(())
+        values: Iterator[int] = count((lowest // self.multiple + 1) * self.multiple, self.multiple)
+        if (highest := apply.max_resolution(network, rounding)) is not None:
+            values = takewhile(lambda pixels: pixels <= highest, values)
+        return RESOLUTION, lowest, _growth(
+            law, "resolution", RESOLUTION, network.resolution, values, 0.0,
+            lambda pixels, _: min_resolution_for(pixels, self.multiple, rounding.resolution),
+        )  # fmt: skip
+
+
+def _is_constant(law: ScalingLaw, axis: Axis, place: float) -> bool:
+    """Return whether a law never changes a dimension beyond its smallest value."""
+    floor = law.floor(axis, place)
+    return bool(floor) and math.isinf(law.phi_for(axis, floor * BEYOND, place))
 
 
 def _growth(
-    dimension: Dimension, baseline: int, base: float, values: Iterator[int], min_for: Callable[[int], float]
+    law: ScalingLaw,
+    axis: Axis,
+    dimension: Dimension,
+    baseline: int,
+    values: Iterator[int],
+    place: float,
+    min_for: Callable[[int, ScaleRounding], float],
 ) -> Iterator[ScalingStep]:
-    """Yield the steps of one dimension: the phi at which ``baseline * base^phi`` is first rounded to each value."""
-    if base == 1:
-        return
+    """Yield the steps of one dimension: the phi at which the scaled ``baseline`` is first rounded to each value."""
     for value in values:
-        # baseline * base^phi = min_for(value), solved for phi.
-        yield ScalingStep(math.log(min_for(value) / baseline) / math.log(base), dimension, value)
+        # baseline * multiplier(phi) = min_for(value), solved for phi.
+        phi = law.phi_for(axis, min_for(value, law.rounding) / baseline, place)
+        if math.isinf(phi):
+            return
+        yield ScalingStep(phi, dimension, value)

@@ -8,12 +8,13 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from triscale.errors import BudgetError, UserError
+from triscale.errors import UserError
 from triscale.network.cost import Cost
 from triscale.network.custom import AnyNetwork
 from triscale.record import Record
-from triscale.scaling.apply import scale
-from triscale.scaling.law import Law, Scale
+from triscale.scaling.apply import network_at
+from triscale.scaling.law import Scale, check_phi
+from triscale.scaling.piecewise import AnyLaw
 
 MAX_MEMBERS = 64
 _NUMBER = r"[+-]?\d+(?:\.\d*)?"
@@ -58,12 +59,14 @@ class Family(Record):
     kind_name: ClassVar[str] = "family"
 
     baseline: str
-    law: Law
+    law: AnyLaw
     members: tuple[FamilyMember, ...] = Field(min_length=1)
 
 
-def make_family(baseline: AnyNetwork, law: Law, phis: Sequence[float], count: Callable[[AnyNetwork], Cost]) -> Family:
-    """Scale a baseline by a law to each phi; the member at phi 0 is the baseline itself.
+def make_family(
+    baseline: AnyNetwork, law: AnyLaw, phis: Sequence[float], count: Callable[[AnyNetwork], Cost]
+) -> Family:
+    """Scale a baseline by a law to each phi; where phi 0 changes nothing, that member is the baseline itself.
 
     Args:
         baseline: Any network.
@@ -72,7 +75,7 @@ def make_family(baseline: AnyNetwork, law: Law, phis: Sequence[float], count: Ca
         count: Returns the cost of a network.
 
     Raises:
-        BudgetError: A phi scales a dimension by more than 1,000.
+        BudgetError: A phi scales a dimension by more than 1,000 or less than 1/1,000.
 
     Example:
         >>> from triscale.families import get
@@ -85,10 +88,10 @@ def make_family(baseline: AnyNetwork, law: Law, phis: Sequence[float], count: Ca
     base = count(baseline)
     members = []
     for phi in phis:
-        if abs(phi) > law.max_phi:
-            raise BudgetError(f"phi {phi:g} scales by more than 1,000; give phi up to {law.max_phi:.3g}")
-        multipliers = law.at(phi)
-        network = baseline if phi == 0 else scale(baseline, multipliers).replace(name=f"{baseline.name}_phi{phi:+g}")
+        multipliers = law.at(check_phi(law, phi))
+        network = network_at(baseline, law, phi)
+        if phi == 0 and network.structure == baseline.structure:
+            network = baseline
         figures = count(network)
         members.append(
             FamilyMember(
@@ -100,7 +103,7 @@ def make_family(baseline: AnyNetwork, law: Law, phis: Sequence[float], count: Ca
                 activations=figures.activations,
                 size_bytes=figures.size_bytes,
                 ratio=figures.macs / base.macs,
-                nominal=law.nominal_growth**phi,
+                nominal=law.nominal(phi),
             )
         )
     return Family(baseline=baseline.name, law=law, members=tuple(members))

@@ -10,13 +10,15 @@ from triscale.errors import BudgetError
 from triscale.network.cost import Counts, count_network
 from triscale.network.custom import AnyNetwork
 from triscale.network.latency import Predictor, predict
+from triscale.network.memory_estimate import inference_bytes, training_bytes
 from triscale.network.spec import Network
 from triscale.notebook import html_table
 from triscale.record import Record
-from triscale.scaling.apply import scale
-from triscale.scaling.budget import MICROSECONDS, NO_PROFILE, Budget, TimedCounts, cost_value, format_cost
+from triscale.scaling.apply import scale_by_law
+from triscale.scaling.budget import MICROSECONDS, NO_PROFILE, Budget, BudgetedCounts, cost_value, format_cost
 from triscale.scaling.chain import RESOLUTION, STEM, Chain, Dimension, ScalingStep
-from triscale.scaling.law import Law, Scale
+from triscale.scaling.law import Scale, ScalingLaw
+from triscale.scaling.piecewise import AnyLaw
 
 GROWTH_PER_TRY = 4.0
 """Nominal growth of MACs between the networks that are tried to bracket the budget."""
@@ -28,7 +30,7 @@ SAME_PHI = 1e-6
 """Steps closer than this have the same phi."""
 
 
-Count = Callable[[Network], Counts | TimedCounts]
+Count = Callable[[Network], Counts | BudgetedCounts]
 
 
 class Limit(Record):
@@ -70,9 +72,10 @@ class Fit(Record):
 
     Example:
         >>> from triscale.families import get
-        >>> fit = fit_budget(get("efficientnet_b0"), Law(alpha=1.2, beta=1.1, gamma=1.15), Budget.of("8M params"))
+        >>> from triscale.scaling.law import EFFICIENTNET
+        >>> fit = fit_budget(get("efficientnet_b0"), EFFICIENTNET, Budget.of("8M params"))
         >>> fit.binding, fit.network.resolution, str(fit.limits[0])
-        ('params', 272, '8.00M params of 8.00M params (100.0% used)')
+        ('params', 224, '8.00M params of 8.00M params (100.0% used)')
     """
 
     kind_name: ClassVar[str] = "fit"
@@ -80,7 +83,7 @@ class Fit(Record):
 
     network: AnyNetwork
     baseline: str
-    law: Law
+    law: AnyLaw
     phi: float
     scale: Scale
     steps: tuple[str, ...] = ()
@@ -103,7 +106,7 @@ class Fit(Record):
         return html_table(("limit", "requested", "achieved", "used", ""), rows, caption)
 
 
-def fit_budget(network: Network, law: Law, budget: Budget, predictor: Predictor | None = None) -> Fit:
+def fit_budget(network: Network, law: AnyLaw, budget: Budget, predictor: Predictor | None = None) -> Fit:
     """Return the largest network of a law that meets every limit of a budget.
 
     The networks of the law form a chain (:mod:`triscale.scaling.chain`). The result is the last network of the chain
@@ -129,13 +132,14 @@ def fit_budget(network: Network, law: Law, budget: Budget, predictor: Predictor 
 
     Example:
         >>> from triscale.families import get
-        >>> fit = fit_budget(get("efficientnet_b0"), Law(alpha=1.2, beta=1.1, gamma=1.15), Budget.of("1G"))
+        >>> from triscale.scaling.law import EFFICIENTNET
+        >>> fit = fit_budget(get("efficientnet_b0"), EFFICIENTNET, Budget.of("1G"))
         >>> fit.network.name, fit.binding, fit.limits[0].achieved <= 10**9
         ('efficientnet_b0_phi+1.1', 'macs', True)
     """
     # 1. All steps of the law up to a phi whose network exceeds the budget. 2. The longest prefix within the budget.
     # 3. Later steps that use up the rest. 4. The phi of the prefix; steps that share a phi count as extra steps.
-    count = _counting(budget, predictor)
+    count = counting(budget, predictor)
     chain = Chain(network, law, _phi_beyond(network, law, budget, count))
     length = _longest(chain, budget, count)
     if length < 0:
@@ -148,23 +152,35 @@ def fit_budget(network: Network, law: Law, budget: Budget, predictor: Predictor 
     return fit if budget.latency is None else fit.replace(predictor=predictor)
 
 
-def _counting(budget: Budget, predictor: Predictor | None) -> Count:
-    """Return the function that counts networks, with their latency only if it is limited."""
-    if budget.latency is None:
-        return count_network
-    if predictor is None:
+def counting(budget: Budget, predictor: Predictor | None) -> Count:
+    """Return the function that counts networks: their counts, and of latency and memory what is limited."""
+    if budget.latency is not None and predictor is None:
         raise BudgetError(NO_PROFILE)
-    return lambda network: TimedCounts(count_network(network), math.ceil(predict(predictor, network) * MICROSECONDS))
+    if budget.latency is budget.memory is budget.training_memory is None:
+        return count_network
+
+    def count(network: Network) -> BudgetedCounts:
+        counts = count_network(network)
+        milliseconds = None if budget.latency is None or predictor is None else predict(predictor, network)
+        training = budget.training_memory is not None
+        return BudgetedCounts(
+            counts,
+            microseconds=None if milliseconds is None else math.ceil(milliseconds * MICROSECONDS),
+            memory=None if budget.memory is None else inference_bytes(network, counts=counts),
+            training_memory=training_bytes(network, budget.training_batch, counts) if training else None,
+        )
+
+    return count
 
 
 def make_fit(
     baseline: AnyNetwork,
     fitted: AnyNetwork,
-    law: Law,
+    law: AnyLaw,
     phi: float,
     steps: tuple[str, ...],
     budget: Budget,
-    counts: Counts | TimedCounts,
+    counts: Counts | BudgetedCounts,
 ) -> Fit:
     """Return the record of a fit."""
     limits = tuple(
@@ -200,8 +216,9 @@ def _longest(chain: Chain, budget: Budget, count: Count) -> int:
 def _extra_steps(chain: Chain, length: int, budget: Budget, count: Count) -> tuple[ScalingStep, ...]:
     """Return steps beyond the first one that does not fit, which use up the remaining budget.
 
-    A step is taken if the limited costs do not decrease, and stay at most those after any step that did not fit. So if
+    A step is taken if it adds to every limited cost, and all stay at most those after any step that did not fit. So if
     a larger budget admits one of these steps instead, its cost outweighs all later steps, and the result never shrinks.
+    A resolution adds no parameters: a budget of parameters never buys pixels beyond the law.
     """
     if length >= len(chain.steps):
         return ()
@@ -214,7 +231,7 @@ def _extra_steps(chain: Chain, length: int, budget: Budget, count: Count) -> tup
             continue
         counts = count(chain.at(length, (*taken, step)))
         if all(
-            cost_value(floor, name) <= cost_value(counts, name) <= cost_value(ceiling, name) for name in budget.limits
+            cost_value(floor, name) < cost_value(counts, name) <= cost_value(ceiling, name) for name in budget.limits
         ):
             if budget.admits(counts):
                 taken, floor = (*taken, step), counts
@@ -224,7 +241,7 @@ def _extra_steps(chain: Chain, length: int, budget: Budget, count: Count) -> tup
     return taken
 
 
-def _phi_beyond(network: Network, law: Law, budget: Budget, count: Count) -> float:
+def _phi_beyond(network: Network, law: ScalingLaw, budget: Budget, count: Count) -> float:
     """Return a phi well beyond the budget: the chain up to it contains the result and all extra steps."""
     growth = law.nominal_growth
     if growth == 1:
@@ -232,7 +249,7 @@ def _phi_beyond(network: Network, law: Law, budget: Budget, count: Count) -> flo
     # growth^stride = GROWTH_PER_TRY: each try costs about four times the previous one.
     stride = math.log(GROWTH_PER_TRY) / math.log(growth)
     phi = min(-4 * stride, law.max_phi)
-    while budget.admits(count(scale(network, law.at(phi)))):
+    while budget.admits(count(scale_by_law(network, law, phi))):
         if phi == law.max_phi:
             raise BudgetError(unreachable_message(network, law, budget, phi))
         phi = min(phi + stride, law.max_phi)
@@ -270,10 +287,11 @@ def _shortest_between(low: float, high: float) -> float:
 def _describe(steps: tuple[ScalingStep, ...], network: Network) -> tuple[str, ...]:
     """Describe the final value of each dimension that the steps change."""
     values = {step.dimension: step.value for step in steps}
-    return tuple(_describe_dimension(dimension, value, network) for dimension, value in values.items())
+    return tuple(describe_dimension(dimension, value, network) for dimension, value in values.items())
 
 
-def _describe_dimension(dimension: Dimension, value: int, network: Network) -> str:
+def describe_dimension(dimension: Dimension, value: int, network: Network) -> str:
+    """Describe one dimension of a network with a value."""
     kind, index = dimension
     if dimension == RESOLUTION:
         return f"resolution {value} px"
@@ -284,7 +302,7 @@ def _describe_dimension(dimension: Dimension, value: int, network: Network) -> s
     return f"{'head' if index == len(network.stages) else f'stage {index}'}: {value} channels"
 
 
-def unreachable_message(network: AnyNetwork, law: Law, budget: Budget, phi: float) -> str:
+def unreachable_message(network: AnyNetwork, law: ScalingLaw, budget: Budget, phi: float) -> str:
     """Return the reason to refuse a budget that a law does not reach up to ``phi``."""
     return (
         f"the law ({law}) does not reach {budget} from {network.name} (tried up to phi {phi:.3g}): "
@@ -292,7 +310,7 @@ def unreachable_message(network: AnyNetwork, law: Law, budget: Budget, phi: floa
     )
 
 
-def too_small_message(network: AnyNetwork, smallest: Counts | TimedCounts, budget: Budget) -> str:
+def too_small_message(network: AnyNetwork, smallest: Counts | BudgetedCounts, budget: Budget) -> str:
     """Return the reason to refuse a budget that the smallest network exceeds."""
     missed = [
         f"at least {format_cost(name, _rounded_up(cost_value(smallest, name)))}"

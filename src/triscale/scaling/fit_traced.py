@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from triscale.errors import BudgetError, NetworkError
 from triscale.network.cost import Counts
 from triscale.network.custom import CustomNetwork
-from triscale.scaling.apply import scale
+from triscale.scaling.apply import scale_by_law
 from triscale.scaling.budget import Budget
 from triscale.scaling.fit import Fit, make_fit, too_small_message, unreachable_message
-from triscale.scaling.law import Law
+from triscale.scaling.law import ScalingLaw
+from triscale.scaling.piecewise import AnyLaw
 
 MAX_TRACED_PHI = 16.0
 MULTIPLIERS = ("depth", "width")
@@ -20,7 +22,7 @@ MIN_TRACED_STEP = 1 / 256
 
 
 def fit_budget_traced(
-    network: CustomNetwork, law: Law, budget: Budget, count: Callable[[CustomNetwork], Counts]
+    network: CustomNetwork, law: AnyLaw, budget: Budget, count: Callable[[CustomNetwork], Counts]
 ) -> Fit:
     """Fit a custom model to a budget, with a function that counts its cost.
 
@@ -40,7 +42,7 @@ def fit_budget_traced(
         BudgetError: The smallest network is too large, or the law never reaches the budget.
     """
     probe = _Probe(network, law, budget, count)
-    own_size = probe.fits(scale(network, law.at(0)))
+    own_size = probe.fits(scale_by_law(network, law, 0.0))
     if isinstance(own_size, NetworkError):
         raise own_size
     if law.nominal_growth == 1:
@@ -60,11 +62,16 @@ def fit_budget_traced(
         return probe.at(middle).replace(resolution=fitted.resolution)
 
     larger_phi = phi
-    if law.alpha * law.beta > 1 and len(ignored) < len(MULTIPLIERS):
+    if _grows_layers(law) and len(ignored) < len(MULTIPLIERS):
         low, high = probe.upwards(phi, grown)
         larger_phi = low if high is None else _bisect(low, high, lambda middle: probe.fits(grown(middle)) is True)
     steps = (f"depth and width as at phi {larger_phi:.4g}",) if larger_phi > phi else ()
     return make_fit(network, grown(larger_phi), law, phi, steps, budget, count(grown(larger_phi)))
+
+
+def _grows_layers(law: ScalingLaw) -> bool:
+    """Return whether a law scales depth or width, and not only the resolution."""
+    return any(not math.isinf(law.phi_for(axis, 2.0, place)) for axis in ("depth", "width") for place in (0.0, 1.0))
 
 
 def ignored_multipliers(network: CustomNetwork, count: Callable[[CustomNetwork], Counts]) -> tuple[str, ...]:
@@ -104,12 +111,12 @@ class _Probe:
     """Tries sizes of a custom model."""
 
     network: CustomNetwork
-    law: Law
+    law: AnyLaw
     budget: Budget
     count: Callable[[CustomNetwork], Counts]
 
     def at(self, phi: float) -> CustomNetwork:
-        return scale(self.network, self.law.at(phi))
+        return scale_by_law(self.network, self.law, phi)
 
     def fits(self, network: CustomNetwork) -> bool | NetworkError:
         """Return whether a network is within the budget, or why it cannot be built or run."""

@@ -27,7 +27,7 @@ from triscale.nn.probabilities import probabilities
 from triscale.record import Record
 from triscale.results.image_size import sides_of
 from triscale.results.metrics import Metrics, MultiLabelMetrics, load_metrics
-from triscale.scaling.apply import scale
+from triscale.scaling.apply import scale_by_law
 from triscale.scaling.budget import Budget
 from triscale.scaling.law import EFFICIENTNET
 
@@ -295,6 +295,10 @@ class ServedModel:
             test_accuracy=metrics.top1 if isinstance(metrics, Metrics) else None,
             test_mean_average_precision=metrics.score if isinstance(metrics, MultiLabelMetrics) else None,
             baseline=self._baseline.name,
-            min_macs=min(counts.macs, count_of(scale(self._baseline, self._law.at(-MAX_PHI))).macs),
-            max_macs=max(counts.macs, count_of(scale(self._baseline, self._law.at(MAX_PHI))).macs),
+            min_macs=min(
+                counts.macs, count_of(scale_by_law(self._baseline, self._law, max(-MAX_PHI, self._law.min_phi))).macs
+            ),
+            max_macs=max(
+                counts.macs, count_of(scale_by_law(self._baseline, self._law, min(MAX_PHI, self._law.max_phi))).macs
+            ),
         )

@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from triscale.cli.commands.compare_laws import compare_networks_of_laws
+from triscale.cli.support.law_options import LAW_DEFAULTS, LawFlags, named_laws
 from triscale.cli.support.options import (
-    DEFAULT_LAW,
     STUDY_DEFAULTS,
     ImagesArgument,
+    Items,
     Json,
-    LawOption,
     LiteOption,
     OptionalOut,
+    ProfileOption,
     StudyFlags,
     choose_network,
 )
@@ -26,12 +28,12 @@ from triscale.cli.support.study_options import (
 )
 from triscale.cli.support.terminal import console, counted, print_json, table
 from triscale.errors import UserError
-from triscale.families.find import find_law
 from triscale.network.custom import AnyNetwork, CustomNetwork
 from triscale.network.spec import Network
+from triscale.scaling.apply import network_at
 
 if TYPE_CHECKING:
-    from triscale.scaling.law import Law
+    from triscale.scaling.piecewise import AnyLaw
     from triscale.search.coefficients.published_coefficients import CheckedRow
     from triscale.search.compare.contenders import Comparison
     from triscale.search.compare.results import ComparisonResult
@@ -43,18 +45,20 @@ def compare(
     *,
     baseline: str | None = None,
     out: OptionalOut = None,
-    times: float = 4.0,
+    times: str | None = None,
     phi: float = 0.0,
-    law: LawOption = DEFAULT_LAW,
+    law: LawFlags = LAW_DEFAULTS,
+    laws: Items = (),
+    profile: ProfileOption = None,
     lite: LiteOption = False,
     published: Annotated[bool, Parameter(negative="")] = False,
     options: StudyFlags = STUDY_DEFAULTS,
     json: Json = False,
 ) -> None:
-    """Compare depth only, width only, resolution only and compound scaling at equal cost.
+    """Compare depth only, width only, resolution only and compound scaling, or several laws, at equal cost.
 
     With images, the networks are trained with each seed and tested; the same command resumes an interrupted comparison.
-    Without images, the scaled networks are shown.
+    Without images, the scaled networks are shown; with --laws at costs from 1/8 to 90 times the baseline's.
 
     Parameters
     ----------
@@ -63,9 +67,12 @@ def compare(
     out
         Folder of the comparison, with its report, records and runs.
     times
-        Budget of each scaled network, as a multiple of the baseline's MACs.
+        Budget of each scaled network, as a multiple of the baseline's MACs; by default 4. With --laws and no images,
+        several: 1/8,1/2,4.
     phi
         Scale the baseline to this phi of the law first; a negative value makes all networks smaller.
+    laws
+        Named laws or files of laws to compare, such as paper,dwr,lacs-gpu, or all, instead of --law.
     published
         Print Tables 2, 3 and 7 of the paper with exact costs, without training.
     """
@@ -75,8 +82,16 @@ def compare(
         _compare_published(json)
         return
     assert baseline is not None
+    if laws and images is None:
+        start = choose_network(baseline, lite=lite)
+        start = start if phi == 0 else network_at(start, law.chosen(), phi)
+        compare_networks_of_laws(start, laws, times, law, profile, out, json=json)
+        return
+    if profile is not None:
+        raise UserError("--profile predicts latency for --laws without images; leave it out, or add --laws paper,dwr")
+    ratio = _single(times)
     if images is None:
-        comparison = _compare(choose_network(baseline, lite=lite), times, find_law(law), phi)
+        comparison = _compare(choose_network(baseline, lite=lite), ratio, law.chosen(), phi)
         if json:
             print_json(comparison)
         else:
@@ -84,7 +99,16 @@ def compare(
         return
     if out is None:
         raise UserError("a comparison with images requires a folder; give --out DIR")
-    _train(images, choose_network(baseline, lite=lite), out, times, law, phi, options, json)
+    chosen = named_laws(laws, law) if laws else None
+    _train(images, choose_network(baseline, lite=lite), out, ratio, law, chosen, phi, options, json)
+
+
+def _single(times: str | None) -> float:
+    """Return the one cost of a comparison with four methods."""
+    try:
+        return 4.0 if times is None else float(times)
+    except ValueError:
+        raise UserError(f'--times "{times}" is not a number; give one such as 4') from None
 
 
 def _compare_published(json: bool) -> None:
@@ -102,7 +126,8 @@ def _train(
     baseline: AnyNetwork,
     out: Path,
     times: float,
-    law: str,
+    law: LawFlags,
+    laws: dict[str, AnyLaw] | None,
     phi: float,
     options: StudyFlags,
     json: bool,
@@ -112,7 +137,8 @@ def _train(
     from triscale.jobs.studies.requests import ComparisonRequest
 
     request = ComparisonRequest.parse(
-        study_request_fields(images, baseline, options) | {"times": times, "law": find_law(law), "phi": phi},
+        study_request_fields(images, baseline, options)
+        | {"times": times, "law": law.chosen(), "laws": laws, "phi": phi},
         "the comparison options",
     )
     with study_execution(options) as (context, study_options):
@@ -126,7 +152,7 @@ def _train(
         print_compared(compared, out)
 
 
-def _compare(baseline: AnyNetwork, times: float, law: Law, phi: float) -> Comparison:
+def _compare(baseline: AnyNetwork, times: float, law: AnyLaw, phi: float) -> Comparison:
     from triscale.search.compare.contenders import equal_cost
 
     if isinstance(baseline, CustomNetwork):
@@ -206,7 +232,7 @@ def _print_comparison(comparison: Comparison) -> None:
         title=f"{comparison.baseline.name}, {comparison.times:g} times its MACs; compound: {comparison.law}",
     )
     console.print(
-        f"The cheapest of the four networks has {comparison.unevenness:.1%} fewer MACs than the most expensive one; "
+        f"The cheapest of the networks has {comparison.unevenness:.1%} fewer MACs than the most expensive one; "
         "all are within the budget.",
         style="dim",
     )

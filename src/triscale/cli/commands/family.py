@@ -7,18 +7,17 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from triscale.cli.support.law_options import LAW_DEFAULTS, LawFlags
 from triscale.cli.support.options import (
-    DEFAULT_LAW,
     Json,
-    LawOption,
     LiteOption,
     OptionalOut,
     choose_network,
     cost_of_any,
+    with_classes,
 )
 from triscale.cli.support.terminal import console, print_json, table
 from triscale.errors import RunError
-from triscale.families.find import find_law
 from triscale.network.cost import si
 from triscale.network.spec import Network
 from triscale.record import write_atomic
@@ -28,7 +27,7 @@ from triscale.scaling.family import Family, FamilyMember, make_family, read_phis
 def family(
     *,
     baseline: str,
-    law: LawOption = DEFAULT_LAW,
+    law: LawFlags = LAW_DEFAULTS,
     phis: Annotated[str, Parameter(allow_leading_hyphen=True)] = "0..4",
     classes: int | None = None,
     lite: LiteOption = False,
@@ -48,10 +47,8 @@ def family(
     out
         Folder for the networks (NAME.json), family.json, family.csv and family.svg.
     """
-    network = choose_network(baseline, lite=lite)
-    if classes is not None:
-        network = network.replace(classes=classes)
-    result = make_family(network, find_law(law), read_phis(phis), cost_of_any)
+    network = with_classes(choose_network(baseline, lite=lite), classes)
+    result = make_family(network, law.chosen(), read_phis(phis), cost_of_any)
     if out is not None:
         _write(result, out)
     if json:

@@ -6,33 +6,36 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from triscale.cli.support.amounts import share_of
+from triscale.cli.support.amounts import multiplier_of, share_of
 from triscale.cli.support.latency import predict_latency, print_latency
+from triscale.cli.support.law_options import LAW_DEFAULTS, LawFlags
 from triscale.cli.support.options import (
-    DEFAULT_LAW,
     Json,
-    LawOption,
     LiteOption,
     MarginOption,
     OptionalOut,
     ProfileOption,
     choose_network,
     cost_of_any,
+    with_classes,
 )
 from triscale.cli.support.terminal import console, print_json, table
 from triscale.errors import UserError
 from triscale.families import FAMILIES
 from triscale.families.census import CensusEntry, census_table
 from triscale.families.census import census as take_census
-from triscale.families.find import find_law
 from triscale.network.cost import Cost, cost, si
 from triscale.network.custom import AnyNetwork, CustomNetwork
 from triscale.network.latency import Predictor, load_predictor
 from triscale.network.spec import Network
+from triscale.scaling.apply import network_at
 from triscale.scaling.apply import scale as scale_network
 from triscale.scaling.budget import Budget
 from triscale.scaling.fit import Fit, fit_budget
-from triscale.scaling.law import Law, Scale
+from triscale.scaling.law import Scale
+from triscale.scaling.piecewise import AnyLaw
+from triscale.scaling.rounding import RELEASED
+from triscale.scaling.slack import why_slack
 
 
 def list_(*, census: Annotated[bool, Parameter(negative="")] = False, json: Json = False) -> None:
@@ -139,7 +142,7 @@ def scale(
     depth: float | None = None,
     width: float | None = None,
     resolution: float | None = None,
-    law: LawOption = DEFAULT_LAW,
+    law: LawFlags = LAW_DEFAULTS,
     classes: int | None = None,
     lite: LiteOption = False,
     profile: ProfileOption = None,
@@ -155,7 +158,8 @@ def scale(
     network
         A published name, a JSON file or package.module:function.
     budget
-        Limits such as 400M (MACs), "5M params", 20MB or, with a profile, 20ms; the result meets all of them. Or a kind
+        Limits such as 400M (MACs), "5M params", "8M activations", 20MB (weights), "30MB memory" (of inference), "4GB
+        training memory" or, with a profile, 20ms; the result meets all of them. Or a kind
         of device: pi, phone, browser, tablet, laptop or server.
     phi
         Compound coefficient of the law; may be fractional or negative.
@@ -172,9 +176,7 @@ def scale(
     out
         File to write the scaled network to, as JSON.
     """
-    baseline = choose_network(network, lite=lite)
-    if classes is not None:
-        baseline = baseline.replace(classes=classes)
+    baseline = with_classes(choose_network(network, lite=lite), classes)
     single = any(value is not None for value in (depth, width, resolution))
     if (budget is not None) + (phi is not None) + single != 1:
         raise UserError(
@@ -186,15 +188,19 @@ def scale(
             "--verify measures with the engine of a profile; give a profile with --profile, or use triscale measure"
         )
     predictor = None if profile is None else load_predictor(profile)
-    scaling_law = find_law(law)
+    scaling_law = law.chosen()
     fit: Fit | None = None
+    limits: Budget | None = None
     if budget is not None:
-        fit = _fit(baseline, scaling_law, Budget.of(*budget).with_margin(share_of("--margin", margin)), predictor)
+        limits = Budget.of(*budget).with_margin(share_of("--margin", margin))
+        fit = _fit(baseline, scaling_law, limits, predictor)
         scaled: AnyNetwork = fit.network
     elif phi is not None:
-        scaled = scale_network(baseline, scaling_law.at(phi)).replace(name=f"{baseline.name}_phi{phi:+g}")
+        scaled = network_at(baseline, scaling_law, phi)
     else:
-        scaled = scale_network(baseline, Scale(depth=depth or 1.0, width=width or 1.0, resolution=resolution or 1.0))
+        given = {"depth": depth, "width": width, "resolution": resolution}
+        multipliers = {name: multiplier_of(f"--{name}", value) for name, value in given.items() if value is not None}
+        scaled = scale_network(baseline, Scale(**multipliers), law.changed(RELEASED))
     if out is not None:
         scaled.save(out)
     before, after = cost_of_any(baseline), cost_of_any(scaled)
@@ -211,8 +217,8 @@ def scale(
         return
     _print_scaled(baseline, scaled, before, after)
     _print_note(baseline)
-    if fit is not None:
-        _print_fit(fit)
+    if fit is not None and limits is not None:
+        _print_fit(baseline, fit, limits, predictor)
     if latency is not None:
         print_latency(latency)
     if out is not None:
@@ -247,16 +253,18 @@ def _print_note(baseline: AnyNetwork) -> None:
             console.print(f"note: {note}", markup=False, soft_wrap=True)
 
 
-def _print_fit(fit: Fit) -> None:
+def _print_fit(baseline: AnyNetwork, fit: Fit, budget: Budget, predictor: Predictor | None) -> None:
     console.print(f"phi {fit.phi:g} of the law {fit.law}: {fit.scale}", markup=False)
     for limit in fit.limits:
         bound = "  (binding)" if limit.name == fit.binding and len(fit.limits) > 1 else ""
         console.print(f"budget: {limit}{bound}", markup=False)
     if fit.steps:
         console.print(f"extra steps that use up the remaining budget: {', '.join(fit.steps)}", markup=False)
+    if isinstance(baseline, Network) and (reason := why_slack(baseline, fit, budget, predictor)):
+        console.print(f"the rest stays unused: {reason}", markup=False)
 
 
-def _fit(network: AnyNetwork, law: Law, budget: Budget, predictor: Predictor | None) -> Fit:
+def _fit(network: AnyNetwork, law: AnyLaw, budget: Budget, predictor: Predictor | None) -> Fit:
     if isinstance(network, CustomNetwork):
         from triscale.jobs.core.networks import fit_any
 

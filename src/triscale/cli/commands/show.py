@@ -15,6 +15,7 @@ from triscale.network.custom import AnyNetwork, CustomNetwork
 from triscale.network.describe import describe_parts
 from triscale.scaling.apply import scale
 from triscale.scaling.law import EFFICIENTNET
+from triscale.scaling.named_laws import NAMED_LAWS, phi_of_member
 
 if TYPE_CHECKING:
     from triscale.jobs.training.memory import NetworkMemory
@@ -71,6 +72,7 @@ def show(network: str, /, *, lite: LiteOption = False, memory: int | None = None
     row = next((member for group in FAMILIES.values() for member in group if member.name == network), None)
     if row is not None and not lite and (row.depth, row.width) != (1.0, 1.0):
         _explain_coefficients(row)
+        _explain_laws(row)
 
 
 def _buffers(network: AnyNetwork) -> str:
@@ -108,6 +110,18 @@ def _explain_coefficients(row: PublishedNetwork) -> None:
             f"So the published coefficients were rounded manually. The exact law at phi {mean:.2f} gives "
             f"{literal.resolution} px and {cost(literal)}."
         )
+
+
+def _explain_laws(row: PublishedNetwork) -> None:
+    """Print the named laws that have a published network among their points, or that there is none."""
+    found = [(name, phi) for name, law in NAMED_LAWS.items() if (phi := phi_of_member(law, row.name)) is not None]
+    baseline = FAMILIES[_family_of(row)][0].name
+    for name, phi in found:
+        console.print(
+            f"The law {name} has it as a point: triscale scale {baseline} --law {name} --phi {phi:g}", markup=False
+        )
+    if not found:
+        console.print("No named law gives exactly this network; see --law in triscale scale --help.", markup=False)
 
 
 def _family_of(row: PublishedNetwork) -> str:

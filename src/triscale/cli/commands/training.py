@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from triscale.cli.support.amounts import share_of
+from triscale.cli.support.law_options import LAW_DEFAULTS, LawFlags
 from triscale.cli.support.messages import announce, print_estimate, print_folds, print_measured, summarize
 from triscale.cli.support.options import (
-    DEFAULT_LAW,
     DEFAULTS,
     ImagesArgument,
     Json,
-    LawOption,
     LiteOption,
     MarginOption,
     Out,
@@ -24,7 +23,7 @@ from triscale.cli.support.options import (
 )
 from triscale.cli.support.terminal import console, print_json
 from triscale.errors import UserError
-from triscale.families.find import find_law, find_network
+from triscale.families.find import find_network
 from triscale.network.input_size import parse_size
 from triscale.network.latency import load_predictor
 from triscale.scaling.budget import Budget
@@ -82,7 +81,7 @@ def fit(
     *,
     budget: Budgets = None,
     baseline: str | None = None,
-    law: LawOption = DEFAULT_LAW,
+    law: LawFlags = LAW_DEFAULTS,
     lite: LiteOption = False,
     profile: ProfileOption = None,
     margin: MarginOption = "0%",
@@ -94,7 +93,8 @@ def fit(
     Parameters
     ----------
     budget
-        Limits such as 400M (MACs), "5M params", 20MB or, with a profile, 20ms; the network meets all of them. Or a kind
+        Limits such as 400M (MACs), "5M params", "8M activations", 20MB (weights), "30MB memory" (of inference), "4GB
+        training memory" or, with a profile, 20ms; the network meets all of them. Or a kind
         of device: pi, phone, browser, tablet, laptop or server.
     baseline
         The network to scale: a published name, a JSON file or package.module:function; by default the network of
@@ -119,7 +119,7 @@ def train(
     *,
     network: Annotated[str | None, Parameter(name=("--network", "--model"))] = None,
     budget: Budgets = None,
-    law: LawOption = DEFAULT_LAW,
+    law: LawFlags = LAW_DEFAULTS,
     lite: LiteOption = False,
     profile: ProfileOption = None,
     margin: MarginOption = "0%",
@@ -151,7 +151,7 @@ def train(
 def _request(
     images: str,
     network: str | None,
-    law: str,
+    law: LawFlags,
     budget: list[str] | None,
     options: TrainOptions,
     profile: Path | None,
@@ -179,7 +179,7 @@ def _request(
             max_seconds=None if max_time is None else seconds_of("--max-time", max_time),
         ),
         budget=Budget.of(*budget).with_margin(share_of("--margin", margin)) if budget else None,
-        law=find_law(law),
+        law=law.chosen(),
         predictor=None if profile is None else load_predictor(profile),
         lite=lite,
         weights=options.weights,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from triscale.errors import UserError
+from triscale.scaling.law import MAX_MULTIPLIER
 
 _NUMBER = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:b|px|pixels)?", re.I)
 _THOUSANDS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
@@ -45,3 +46,18 @@ def share_of(option: str, text: str) -> float:
     if rest or not 0 <= share < 1:
         raise UserError(f'{option} "{text}" is not a share; give one such as 10% or 0.1')
     return share
+
+
+def multiplier_of(option: str, value: float) -> float:
+    """Return a multiplier of depth, width or resolution.
+
+    Raises:
+        UserError: The value is not a number above 0 and up to 1,000.
+
+    Example:
+        >>> multiplier_of("--width", 1.1)
+        1.1
+    """
+    if not 0 < value <= MAX_MULTIPLIER:
+        raise UserError(f"{option} {value:g} is not a multiplier; give a number above 0, up to 1,000, such as 1.2")
+    return value

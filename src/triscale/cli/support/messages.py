@@ -9,6 +9,7 @@ from triscale.cli.support.execution import execution
 from triscale.cli.support.latency import is_other_device
 from triscale.cli.support.terminal import console, print_json, table
 from triscale.network.cost import si
+from triscale.network.spec import Network
 from triscale.results.metrics import guessing_note
 from triscale.scaling.budget import format_cost
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from triscale.jobs.core.run import Request, RunSpec
     from triscale.results.folds import FoldsSummary
     from triscale.results.metrics import AnyMetrics
+    from triscale.scaling.fit import Fit
 
 
 def print_estimate(
@@ -71,6 +73,8 @@ def announce(spec: RunSpec, device: str) -> None:
     if spec.fit is not None:
         for limit in spec.fit.limits:
             error_console.print(f"budget: {limit}", markup=False)
+        if reason := _why_slack(spec, spec.fit):
+            error_console.print(f"the rest of the budget stays unused: {reason}", markup=False)
         if spec.fit.predictor is not None:
             error_console.print(f"the latency is predicted for {spec.fit.predictor}", markup=False)
     memory = memory_of(spec, choose_device(device))
@@ -91,6 +95,17 @@ def announce(spec: RunSpec, device: str) -> None:
             "increase --set micro_batches",
             style="bold",
         )
+
+
+def _why_slack(spec: RunSpec, fit: Fit) -> str | None:
+    from triscale.jobs.training.resolve import for_classes
+    from triscale.scaling.slack import why_slack
+
+    request = spec.request
+    baseline = for_classes(request.network, len(spec.classes), request.recipe)
+    if request.budget is None or not isinstance(baseline, Network):
+        return None
+    return why_slack(baseline, fit, request.budget, fit.predictor)
 
 
 def print_measured(out: Path) -> None:

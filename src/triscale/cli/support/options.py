@@ -9,17 +9,19 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from triscale.cli.support.data_options import DATA_DEFAULTS, DataFlags
+from triscale.errors import UserError
 from triscale.families.find import find_lite, find_network
 from triscale.network.cost import Cost, cost
 from triscale.network.custom import AnyNetwork, CustomNetwork
-from triscale.scaling.law import EFFICIENTNET
-
-DEFAULT_LAW = f"{EFFICIENTNET.alpha:g},{EFFICIENTNET.beta:g},{EFFICIENTNET.gamma:g}"
 
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Print machine-readable JSON.")]
 ProfileOption = Annotated[
     Path | None,
-    Parameter(name="--profile", help="A profile written by triscale profile, for latency budgets such as 20ms."),
+    Parameter(
+        name="--profile",
+        help="A profile written by triscale profile, for latency budgets such as 20ms; or a built-in one for budgets "
+        "such as '2000 images/s': a100, rtx3090, tpuv2 or tpuv3.",
+    ),
 ]
 MarginOption = Annotated[
     str, Parameter(name="--margin", help="Share of a latency budget to keep free, such as 10%, since it is predicted.")
@@ -31,9 +33,6 @@ LiteOption = Annotated[
         negative="",
         help="Use the lite variant for int8 and small devices: ReLU6, no squeeze-and-excitation, fixed stem and head.",
     ),
-]
-LawOption = Annotated[
-    str, Parameter(name="--law", help="alpha,beta,gamma, a JSON file of a law, or the folder of a search.")
 ]
 ImagesArgument = Annotated[
     str,
@@ -250,6 +249,19 @@ def joined(items: tuple[str, ...]) -> str | None:
 def choose_network(text: str, *, lite: bool) -> AnyNetwork:
     """Return the network of a command-line argument, or its lite variant."""
     return find_lite(text) if lite else find_network(text)
+
+
+def with_classes(network: AnyNetwork, classes: int | None) -> AnyNetwork:
+    """Return a network with the number of classes of ``--classes``, if that was given.
+
+    Raises:
+        UserError: The number is less than 1.
+    """
+    if classes is None:
+        return network
+    if classes < 1:
+        raise UserError(f"--classes {classes}: a network needs 1 or more classes; give a number such as 10")
+    return network.replace(classes=classes)
 
 
 def cost_of_any(network: AnyNetwork) -> Cost:

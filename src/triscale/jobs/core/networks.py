@@ -14,7 +14,7 @@ from triscale.nn.trace import trace_cost, trace_counts
 from triscale.scaling.budget import Budget
 from triscale.scaling.fit import Fit, fit_budget
 from triscale.scaling.fit_traced import fit_budget_traced, ignored_multipliers, ignored_note
-from triscale.scaling.law import Law
+from triscale.scaling.piecewise import AnyLaw
 
 
 def cost_of(network: AnyNetwork) -> Cost:
@@ -57,13 +57,18 @@ def check_sides(network: AnyNetwork, sides: Iterable[int]) -> None:
             trace_cost(network.replace(resolution=side))
 
 
-def fit_any(network: AnyNetwork, law: Law, budget: Budget, predictor: Predictor | None = None) -> Fit:
+def fit_any(network: AnyNetwork, law: AnyLaw, budget: Budget, predictor: Predictor | None = None) -> Fit:
     """Fit any network to a budget.
 
     Raises:
         BudgetError: The budget cannot be met, or limits the latency of a custom model.
     """
     if isinstance(network, CustomNetwork):
+        if budget.memory is not None or budget.training_memory is not None:
+            raise BudgetError(
+                f"memory is not limited for custom models such as {network.name}; limit MACs, parameters or "
+                "activations, for example with --budget 400M"
+            )
         if budget.latency is not None:
             raise BudgetError(
                 f"latency prediction does not support custom models such as {network.name}; limit MACs or parameters, "

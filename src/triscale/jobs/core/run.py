@@ -27,7 +27,7 @@ from triscale.record import Record, SparseRecord, write_atomic
 from triscale.results.machine import Machine
 from triscale.scaling.budget import Budget
 from triscale.scaling.fit import Fit
-from triscale.scaling.law import Law
+from triscale.scaling.piecewise import AnyLaw
 from triscale.training.mirroring import with_flip
 from triscale.training.recipe import AutomaticField, Recipe
 
@@ -102,7 +102,7 @@ class Request(SparseRecord):
     images: str
     network: AnyNetwork
     budget: Budget | None
-    law: Law | None
+    law: AnyLaw | None
     recipe: Recipe
     seed: int
     test_share: float

@@ -20,6 +20,7 @@ from triscale.network.cost import si
 from triscale.report.comparison.comparison_content import ComparisonContent
 from triscale.report.content import NamedValue
 from triscale.results.explanation import ComparisonMaps
+from triscale.scaling.named_laws import law_text
 from triscale.search.coefficients.published_coefficients import PAPER, TABLE_3, TABLE_7, PublishedRow
 from triscale.search.compare.results import ComparisonResult, verdict
 
@@ -89,7 +90,7 @@ def _settings(compared: ComparisonResult) -> tuple[NamedValue, ...]:
     rows = (
         ("baseline", f"{comparison.baseline.name}, {si(start.macs.achieved)} MACs, {start.network.size} px"),
         ("budget", f"{comparison.times:g} times its MACs"),
-        ("compound law", str(comparison.law)),
+        _laws_row(compared),
         ("training", f"{proxy.epochs} epochs of {proxy.images} images"),
         ("seeds", ", ".join(map(str, proxy.seeds))),
         ("compute of all trials", f"{si(compared.training_macs)} MACs"),
@@ -98,10 +99,17 @@ def _settings(compared: ComparisonResult) -> tuple[NamedValue, ...]:
     return tuple(NamedValue(name=name, value=value) for name, value in rows)
 
 
+def _laws_row(compared: ComparisonResult) -> tuple[str, str]:
+    if compared.has_compound:
+        return "compound law", str(compared.comparison.law)
+    return "laws", ", ".join(contender.way for contender in compared.comparison.contenders[1:])
+
+
 def _next_commands(compared: ComparisonResult, request: StudyRequest, folder: Path) -> tuple[str, ...]:
     comparison = compared.comparison
     baseline = name_for_commands(request.baseline if comparison.phi == 0 else comparison.baseline, folder)
-    law = f"{comparison.law.alpha:g},{comparison.law.beta:g},{comparison.law.gamma:g}"
+    best = next(contender for contender in comparison.contenders if contender.way == compared.best.way)
+    law = law_text(comparison.law if compared.has_compound or best.law is None else best.law)
     budget = si(int(comparison.times * comparison.contenders[0].macs.achieved))
     commands = (
         ("triscale", "fit", request.images, "--baseline", baseline, "--law", law, "--budget", budget),

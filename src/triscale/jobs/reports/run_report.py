@@ -181,7 +181,8 @@ def _verdict(
 
 
 def _allowed(limit: Limit) -> str:
-    return format_cost(limit.name, limit.requested) if limit.name == "latency" else si(limit.requested)
+    has_unit = limit.name in ("latency", "memory", "training_memory")
+    return format_cost(limit.name, limit.requested) if has_unit else si(limit.requested)
 
 
 def _warnings(run: RunFolder) -> tuple[str, ...]:

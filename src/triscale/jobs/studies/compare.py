@@ -21,7 +21,6 @@ from triscale.jobs.studies.trials import SPLIT, Trainings, open_study, prepare_s
 from triscale.jobs.training.resolve import for_classes
 from triscale.record import write_atomic
 from triscale.results.explanation import ComparisonMaps, ImageMaps, NetworkMap
-from triscale.search.compare.contenders import equal_cost
 from triscale.search.compare.results import ComparisonResult, compare_trained
 from triscale.search.study.trial import Job, Proxy
 from triscale.training.context import ExecutionContext
@@ -34,7 +33,7 @@ MAPPED_IMAGES = 6
 def compare_scaling(
     request: ComparisonRequest, out: Path, context: ExecutionContext, options: StudyOptions
 ) -> ComparisonResult:
-    """Train and test the baseline and the four scaled networks; the same request resumes an interrupted comparison.
+    """Train and test the baseline and the scaled networks; the same request resumes an interrupted comparison.
 
     ``compared.json`` in ``out`` holds the result, ``trials`` holds a run for each training, ``maps`` the class
     activation maps.
@@ -56,7 +55,7 @@ def compare_scaling(
     """
     split = prepare_split(request, out, context, options)
     baseline = for_classes(request.baseline, len(split.classes), request.recipe)
-    comparison = equal_cost(baseline, request.times, law=request.law, phi=request.phi, fit=fit_any, count=count_of)
+    comparison = request.networks(baseline, fit_any, count_of)
     comparison.save(out / "comparison.json")
     proxy = Proxy(epochs=request.recipe.epochs, images=len(split.train), seeds=request.seeds)
     work = Trainings(request.images, request.recipe, out / SPLIT, str(context.device), context.threads).test

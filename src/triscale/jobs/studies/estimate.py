@@ -17,7 +17,6 @@ from triscale.jobs.training.resolve import for_classes
 from triscale.network.cost import count_network
 from triscale.record import Record
 from triscale.search.coefficients.grid import find_candidates
-from triscale.search.compare.contenders import equal_cost
 from triscale.training.context import ExecutionContext
 
 SAMPLED = 64
@@ -65,7 +64,7 @@ def estimate_study(request: CoefficientSearchRequest | ComparisonRequest, contex
     training = _time_baseline(request, context)
     baseline = for_classes(request.baseline, training.classes, request.recipe)
     if isinstance(request, ComparisonRequest):
-        comparison = equal_cost(baseline, request.times, law=request.law, phi=request.phi, fit=fit_any, count=count_of)
+        comparison = request.networks(baseline, fit_any, count_of)
         macs = [contender.macs.achieved for contender in comparison.contenders]
     elif request.grid.cost == "latency":
         raise SearchError("candidates of equal latency have to be measured, so their number is not known before")

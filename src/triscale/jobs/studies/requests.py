@@ -16,14 +16,16 @@ from triscale.errors import SearchError, UserError
 from triscale.jobs.training.request import match_channels
 from triscale.network.custom import AnyNetwork
 from triscale.network.latency import Predictor
-from triscale.record import Record
+from triscale.record import Record, SparseRecord
 from triscale.scaling.budget import Budget
-from triscale.scaling.law import EFFICIENTNET, Law
+from triscale.scaling.law import EFFICIENTNET
+from triscale.scaling.piecewise import AnyLaw
 from triscale.search.baseline.explore import SearchPlan
 from triscale.search.baseline.objective import EXPONENT, CostName, SearchObjective
 from triscale.search.baseline.options import MENUS, Choices
 from triscale.search.baseline.ranking import MIN_NETWORKS
-from triscale.search.coefficients.grid import Grid
+from triscale.search.coefficients.grid import Count, Grid
+from triscale.search.compare.contenders import Comparison, FitAny, equal_cost
 from triscale.training.changes import changed
 from triscale.training.recipe import Recipe
 
@@ -92,15 +94,24 @@ class CoefficientSearchRequest(StudyRequest):
     method: Method
 
 
-class ComparisonRequest(StudyRequest):
-    """The request of a comparison; networks are evaluated on the test images."""
+class ComparisonRequest(StudyRequest, SparseRecord):
+    """The request of a comparison; networks are evaluated on the test images.
+
+    ``laws`` are compared instead of single dimensions and ``law``; they are left out of JSON if there are none.
+    """
 
     kind_name: ClassVar[str] = "compare"
     schema_number: ClassVar[int] = 3
+    sparse: ClassVar[tuple[str, ...]] = ("laws",)
 
     times: float = 4.0
-    law: Law = EFFICIENTNET
+    law: AnyLaw = EFFICIENTNET
     phi: float = 0.0
+    laws: dict[str, AnyLaw] | None = None
+
+    def networks(self, baseline: AnyNetwork, fit: FitAny, count: Count) -> Comparison:
+        """Return the networks to compare, scaled from a baseline with the classes of the images."""
+        return equal_cost(baseline, self.times, law=self.law, laws=self.laws, phi=self.phi, fit=fit, count=count)
 
 
 class BaselineSearchRequest(StudyRequest):
@@ -197,9 +208,9 @@ def make_objective(
         'latency'
     """
     budget = Budget.of(target)
-    amounts = {"macs": budget.macs, "params": budget.params, "size": budget.size, "latency": budget.latency}
-    (named, amount), *others = [(name, value) for name, value in amounts.items() if value is not None]
-    if others or named == "size":
+    amounts = {"macs": budget.macs, "params": budget.params, "latency": budget.latency}
+    named, amount = next(((name, value) for name, value in amounts.items() if value is not None), ("", 0.0))
+    if len(budget.limits) > 1 or not named:
         raise SearchError(
             f'the target "{target}" must be a single limit on MACs, parameters or latency: 400M, 5M params or 20ms'
         )

@@ -21,7 +21,8 @@ from triscale.network.input_size import InputSize
 from triscale.network.latency import Predictor
 from triscale.network.spec import RGB
 from triscale.scaling.budget import Budget
-from triscale.scaling.law import EFFICIENTNET, Law
+from triscale.scaling.law import EFFICIENTNET
+from triscale.scaling.piecewise import AnyLaw
 from triscale.training.changes import changed, find_recipe
 from triscale.training.recipe import EFFICIENTNET_IMAGENET, FINETUNE, AutomaticField, Recipe
 from triscale.weights.class_match import NO_NAMES
@@ -55,7 +56,7 @@ def make_request(
     *,
     recipe: Recipe | RecipeChoice,
     budget: Budget | None = None,
-    law: Law = EFFICIENTNET,
+    law: AnyLaw = EFFICIENTNET,
     predictor: Predictor | None = None,
     lite: bool = False,
     weights: str | None = None,

@@ -13,8 +13,8 @@ from triscale.report.draw.figure_data import FigureData
 from triscale.report.draw.format import grouped, share, si
 from triscale.report.draw.palette import GRID, INK, MUTED, ORANGE, SERIES, SURFACE
 from triscale.report.draw.svg import Picture, draw, plot_area
-from triscale.search.compare.contenders import Way
-from triscale.search.compare.results import ComparisonResult, ContenderResult
+from triscale.search.compare.contenders import Comparison, Way
+from triscale.search.compare.results import ComparisonResult, ContenderResult, counted_in_words
 
 COLORS: dict[Way, str] = {
     "baseline": MUTED,
@@ -30,7 +30,14 @@ _LABEL_GAP = 14.0
 
 def method_name(way: Way) -> str:
     """Return the name of a scaling method: ``depth only`` or ``compound``."""
-    return way if way in ("baseline", "compound") else f"{way} only"
+    return f"{way} only" if way in ("depth", "width", "resolution") else way
+
+
+def color_of(way: Way, comparison: Comparison) -> str:
+    """Return the color of a scaling method; laws take the colors of series in their order."""
+    if way in COLORS:
+        return COLORS[way]
+    return SERIES[[contender.way for contender in comparison.contenders].index(way) % len(SERIES)]
 
 
 def signed_points(gain: float) -> str:
@@ -88,10 +95,12 @@ def both(content: ComparisonContent) -> Picture:
         _accuracies(plot_area(figure, left=104, right=510, top=62, bottom=46), content.compared)
         _against_cost(plot_area(figure, left=560, right=116, top=62, bottom=46), content.compared)
         height = float(figure.get_size_inches()[1]) * 72
-        heading = f"{comparison.baseline.name}, scaled to {comparison.times:g} times its MACs by four methods"
+        compound = f"; compound: {comparison.law}" if content.compared.has_compound else ""
+        methods = counted_in_words(len(comparison.contenders) - 1)
+        heading = f"{comparison.baseline.name}, scaled to {comparison.times:g} times its MACs by {methods} methods"
         detail = (
             f"{grouped(content.compared.count)} test images, {proxy.epochs} epochs, {seeds} "
-            f"seed{'s' if seeds != 1 else ''}; bars: 95% intervals; compound: {comparison.law}"
+            f"seed{'s' if seeds != 1 else ''}; bars: 95% intervals{compound}"
         )
         figure.text(16 / 900, 1 - 20 / height, heading, fontsize=13, fontweight="bold", color=INK, va="center")
         figure.text(16 / 900, 1 - 40 / height, detail, fontsize=10, color=MUTED, va="center")
@@ -124,17 +133,17 @@ def _data(compared: ComparisonResult) -> FigureData:
 
 def _accuracies(axes: Axes, compared: ComparisonResult) -> None:
     rows, best = compared.outcomes, compared.best
-    axes.axvspan(best.low, best.high, color=COLORS[best.way], alpha=0.1, lw=0)
+    axes.axvspan(best.low, best.high, color=color_of(best.way, compared.comparison), alpha=0.1, lw=0)
     axes.axvline(rows[0].accuracy, color=MUTED, linestyle=(0, (4, 3)), linewidth=1)
     for y, row in enumerate(rows):
-        color = COLORS[row.way]
+        color = color_of(row.way, compared.comparison)
         axes.plot([row.low, row.high], [y, y], color=color, linewidth=2.4, alpha=0.6, zorder=3)
         axes.plot(
             row.accuracies, [y + 0.23] * len(row.accuracies), color=color, marker="o", markersize=3.6, alpha=0.75,
             markeredgewidth=0, linestyle="none", zorder=3,
         )  # fmt: skip
         axes.plot(
-            row.accuracy, y, marker=MARKERS[row.way], markersize=8, color=color, markeredgecolor=SURFACE,
+            row.accuracy, y, marker=MARKERS.get(row.way, "o"), markersize=8, color=color, markeredgecolor=SURFACE,
             linestyle="none", zorder=4,
         )  # fmt: skip
         gain = "" if y == 0 else f"  {signed_points(row.gain)}"
@@ -159,11 +168,11 @@ def _against_cost(axes: Axes, compared: ComparisonResult) -> None:
     axes.set_xscale("log")
     # The baseline is drawn last, above the lines that start at it.
     for row, cost in zip((*scaled, start), (*macs[1:], macs[0]), strict=True):
-        color = COLORS[row.way]
+        color = color_of(row.way, compared.comparison)
         axes.plot([macs[0], cost], [start.accuracy, row.accuracy], color=color, zorder=3)
         axes.plot([cost, cost], [row.low, row.high], color=color, linewidth=1.2, alpha=0.6, zorder=3)
         axes.plot(
-            cost, row.accuracy, marker=MARKERS[row.way], markersize=7, color=color,
+            cost, row.accuracy, marker=MARKERS.get(row.way, "o"), markersize=7, color=color,
             markeredgecolor=SURFACE, linestyle="none", zorder=4,
         )  # fmt: skip
     low, high = min(row.low for row in rows), max(row.high for row in rows)
@@ -175,11 +184,11 @@ def _against_cost(axes: Axes, compared: ComparisonResult) -> None:
     axes.grid(visible=True, color=GRID)
     axes.set_xlabel("MACs, logarithmic")
     axes.set_ylabel("accuracy on test images")
-    _label_right_edge(axes, scaled, compared.best.way if compared.standing(compared.best) == "best" else None)
+    _label_right_edge(axes, compared, scaled)
 
 
-def _label_right_edge(axes: Axes, rows: Sequence[ContenderResult], bold: Way | None) -> None:
-    """Label the points at the right edge, moved apart where labels would overlap; ``bold`` is the only best method."""
+def _label_right_edge(axes: Axes, compared: ComparisonResult, rows: Sequence[ContenderResult]) -> None:
+    """Label the points at the right edge, moved apart where labels would overlap; the only best method is bold."""
     low, high = axes.get_ylim()
     tall = axes.get_window_extent().height * 72.0 / axes.get_figure(root=True).dpi  # type: ignore[union-attr]
     ordered = sorted(rows, key=lambda row: -row.accuracy)
@@ -192,6 +201,6 @@ def _label_right_edge(axes: Axes, rows: Sequence[ContenderResult], bold: Way | N
     for row, height in zip(ordered, heights, strict=True):
         axes.annotate(
             method_name(row.way), (1, (height + shift) / tall), xycoords="axes fraction", xytext=(7, 0),
-            textcoords="offset points", va="center", fontsize=9.5, color=COLORS[row.way],
-            fontweight="bold" if row.way == bold else "normal", annotation_clip=False,
+            textcoords="offset points", va="center", fontsize=9.5, color=color_of(row.way, compared.comparison),
+            fontweight="bold" if compared.standing(row) == "best" else "normal", annotation_clip=False,
         )  # fmt: skip

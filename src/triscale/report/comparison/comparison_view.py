@@ -54,7 +54,7 @@ def published_way(row: PublishedRow) -> Way:
     scaled = [way for way in ("depth", "width", "resolution") if getattr(row, way) not in (None, 1)]
     if row.assumed is not None or len(scaled) > 1:
         return "compound"
-    return scaled[0] if scaled else "baseline"  # type: ignore[return-value]
+    return scaled[0] if scaled else "baseline"
 
 
 def published_gain(content: ComparisonContent, row: PublishedRow) -> float:

@@ -12,7 +12,8 @@ from triscale.families import get, published
 from triscale.network.cost import count_network
 from triscale.network.spec import Network
 from triscale.record import Record
-from triscale.scaling.apply import resolution_multiple, round_resolution, scale_to
+from triscale.scaling.apply import resolution_multiple, scale_to
+from triscale.scaling.rounding import round_resolution
 
 PAPER = "Tan & Le 2019, arXiv 1905.11946v5"
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import ClassVar, Literal
+from collections.abc import Callable, Mapping
+from typing import ClassVar
 
 from pydantic import Field
 
@@ -11,24 +11,25 @@ from triscale.errors import NetworkError, SearchError
 from triscale.network.cost import Counts
 from triscale.network.custom import AnyNetwork, CustomNetwork
 from triscale.record import Record
-from triscale.scaling.apply import scale
+from triscale.scaling.apply import network_at
 from triscale.scaling.budget import Budget
 from triscale.scaling.fit import Fit, Limit, fit_budget
-from triscale.scaling.law import EFFICIENTNET, Law, Scale
+from triscale.scaling.law import EFFICIENTNET, Scale
+from triscale.scaling.named_laws import NAMED_LAWS
+from triscale.scaling.piecewise import AnyLaw
 from triscale.search.coefficients.grid import Count
 from triscale.search.shape import count_exactly, realized
 
-Way = Literal["baseline", "depth", "width", "resolution", "compound"]
-FitAny = Callable[[AnyNetwork, Law, Budget], Fit]
+Way = str
+"""How a network was scaled: ``baseline``, ``depth``, ``width``, ``resolution``, ``compound``, or the name of a law."""
+FitAny = Callable[[AnyNetwork, AnyLaw, Budget], Fit]
 
-LAWS: dict[Way, Law] = {
-    "depth": Law(alpha=2, beta=1, gamma=1),
-    "width": Law(alpha=1, beta=2**0.5, gamma=1),
-    "resolution": Law(alpha=1, beta=1, gamma=2**0.5),
-}
+_SINGLE: tuple[Way, ...] = ("depth", "width", "resolution")
+LAWS: dict[Way, AnyLaw] = {way: NAMED_LAWS[way] for way in _SINGLE}
 """Laws that scale one dimension; one unit of phi nominally doubles the MACs."""
 
 
+MAX_TIMES = 1000
 ROUNDS = 3
 EVEN = 0.03
 """Relative cost difference below which networks are not fitted again, which would make all of them smaller."""
@@ -41,7 +42,7 @@ class Contender(Record):
 
     way: Way
     network: AnyNetwork
-    law: Law | None
+    law: AnyLaw | None
     phi: float
     macs: Limit
     params: int
@@ -49,7 +50,7 @@ class Contender(Record):
 
 
 class Comparison(Record):
-    """A baseline and its scaled networks by four methods at the same real cost.
+    """A baseline and its scaled networks by four methods, or by several laws, at the same real cost.
 
     ``baseline`` is the network that all are compared with: the requested one, scaled to ``phi`` of the law.
     """
@@ -59,7 +60,7 @@ class Comparison(Record):
 
     baseline: AnyNetwork
     times: float = Field(gt=1)
-    law: Law
+    law: AnyLaw
     phi: float
     contenders: tuple[Contender, ...]
 
@@ -70,7 +71,7 @@ class Comparison(Record):
         return 1 - min(costs) / max(costs)
 
 
-def fit_exactly(network: AnyNetwork, law: Law, budget: Budget) -> Fit:
+def fit_exactly(network: AnyNetwork, law: AnyLaw, budget: Budget) -> Fit:
     """Fit a network of blocks to a budget.
 
     Raises:
@@ -87,20 +88,23 @@ def equal_cost(
     baseline: AnyNetwork,
     times: float,
     *,
-    law: Law = EFFICIENTNET,
+    law: AnyLaw = EFFICIENTNET,
+    laws: Mapping[Way, AnyLaw] | None = None,
     phi: float = 0.0,
     fit: FitAny = fit_exactly,
     count: Count = count_exactly,
 ) -> Comparison:
-    """Scale a baseline by depth, width, resolution and all three to at most ``times`` its MACs, as evenly as possible.
+    """Scale a baseline by depth, width, resolution and all three, or by given laws, at nearly equal cost.
 
-    Each method gives the largest network of its law within the limit. If one of them falls short because its steps are
-    coarse, the others are fitted again to that network's cost, if this makes the costs more even at little loss.
+    Each method gives the largest network of its law within ``times`` the baseline's MACs. If one of them falls short
+    because its steps are coarse, the others are fitted again to that network's cost, if this makes the costs more even
+    at little loss.
 
     Args:
         baseline: The network to scale.
         times: Maximum MACs of a scaled network relative to the baseline, above 1.
-        law: The law of compound scaling.
+        law: The law of compound scaling, and of ``phi``.
+        laws: Laws by name that are compared instead of depth, width, resolution and ``law``.
         phi: Point of the law where the comparison starts; negative values make all networks smaller.
         fit: Fits a network to a budget.
         count: Counts the cost of a network.
@@ -117,15 +121,20 @@ def equal_cost(
     """
     if times <= 1:
         raise SearchError(f"a comparison at {times:g} times the cost needs no scaling; give more than 1, such as 4")
+    if not times <= MAX_TIMES:
+        raise SearchError(
+            f"a comparison at {times:g} times the cost is not possible; give up to {MAX_TIMES:,}, such as 4"
+        )
     if law.nominal_growth == 1:
         raise SearchError(f"the law ({law}) does not scale anything; give one with a coefficient above 1")
-    start = baseline if phi == 0 else scale(baseline, law.at(phi)).replace(name=f"{baseline.name}_phi{phi:+g}")
+    ways = {**LAWS, "compound": law} if laws is None else dict(laws)
+    start = baseline if phi == 0 else network_at(baseline, law, phi)
     counts = count(start)
     requested = limit = int(times * counts.macs)
     rounds: list[Comparison] = []
     for _ in range(ROUNDS):
         contenders = [_contender("baseline", start, start, None, 0.0, counts.macs, counts)]
-        for way, along in {**LAWS, "compound": law}.items():
+        for way, along in ways.items():
             fitted = fit(start, along, Budget(macs=limit))
             network = fitted.network.replace(name=f"{start.name}_{way}_x{times:g}")
             contenders.append(_contender(way, start, network, along, fitted.phi, requested, count(network)))
@@ -144,7 +153,7 @@ def _round_penalty(comparison: Comparison) -> float:
 
 
 def _contender(
-    way: Way, start: AnyNetwork, network: AnyNetwork, law: Law | None, phi: float, requested: int, counts: Counts
+    way: Way, start: AnyNetwork, network: AnyNetwork, law: AnyLaw | None, phi: float, requested: int, counts: Counts
 ) -> Contender:
     return Contender(
         way=way,

@@ -56,6 +56,11 @@ class ComparisonResult(Record):
         return max(self.outcomes[1:], key=lambda outcome: outcome.accuracy)
 
     @property
+    def has_compound(self) -> bool:
+        """Whether single dimensions are compared with compound scaling; otherwise laws are compared."""
+        return any(outcome.way == "compound" for outcome in self.outcomes)
+
+    @property
     def near_chance(self) -> bool:
         """Whether the best scaled network cannot be distinguished from guessing one class."""
         return self.best.low <= 1 / self.comparison.baseline.classes
@@ -117,9 +122,16 @@ def compare_trained(
 
 
 def verdict(compared: ComparisonResult) -> str:
-    """Return a sentence that compares compound scaling with the best single dimension."""
+    """Return a sentence that compares compound scaling with the best single dimension, or the two best laws."""
     scaled: dict[Way, ContenderResult] = {outcome.way: outcome for outcome in compared.outcomes[1:]}
-    compound = scaled.pop("compound")
+    compound = scaled.pop("compound", None)
+    if compound is None:
+        compound = scaled.pop(compared.best.way)
+        if not scaled:
+            return f"the law {compound.way} reaches {compound.accuracy:.1%}: {100 * compound.gain:+.1f} points"
+        title, rival_title = f"the law {compound.way}", ", the second"
+    else:
+        title, rival_title = "compound scaling", " only, the best single dimension"
     rival = max(scaled.values(), key=lambda outcome: outcome.accuracy)
     gap = 100 * (compound.accuracy - rival.accuracy)
     if compared.near_chance:
@@ -131,9 +143,20 @@ def verdict(compared: ComparisonResult) -> str:
     else:
         end = ""
     return (
-        f"compound scaling reaches {compound.accuracy:.1%} and {rival.way} only, the best single dimension, "
+        f"{title} reaches {compound.accuracy:.1%} and {rival.way}{rival_title}, "
         f"{rival.accuracy:.1%}: {gap:+.1f} points{end}"
     )
+
+
+def counted_in_words(number: int) -> str:
+    """Return a small number as a word.
+
+    Example:
+        >>> counted_in_words(4), counted_in_words(12)
+        ('four', '12')
+    """
+    words = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+    return words[number] if number < len(words) else str(number)
 
 
 def _seeds(proxy: Proxy) -> str:
@@ -145,10 +168,11 @@ def _training_macs(contender: Contender, proxy: Proxy) -> int:
 
 
 def _limits(comparison: Comparison, proxy: Proxy) -> tuple[str, ...]:
+    number, unevenness = counted_in_words(len(comparison.contenders) - 1), comparison.unevenness
     length = f"{proxy.epochs} {'epoch' if proxy.epochs == 1 else 'epochs'} of {proxy.images} images"
     sentences = [
         f"all were trained for {length} with one recipe; a larger network might gain more from another or a longer one",
-        f"the cheapest of the four scaled networks costs {comparison.unevenness:.1%} less than the most expensive",
+        f"the cheapest of the {number} scaled networks costs {unevenness:.1%} less than the most expensive",
     ]
     if len(proxy.seeds) == 1:
         return (*sentences, "one seed was used, so the spread between seeds is not known")

@@ -1,0 +1,37 @@
+"""Memory estimated from the operation tree, against the count on torch's modules."""
+
+from __future__ import annotations
+
+import pytest
+
+from triscale.families import get
+from triscale.measurement.memory import inference_memory, training_memory
+from triscale.network.cost import cost
+from triscale.network.memory_estimate import inference_bytes, training_bytes
+from triscale.nn.build import build
+
+NAMES = [
+    "efficientnet_b0", "efficientnet_b0@32", "efficientnet_lite0", "mobilenet_v1", "mobilenet_v2", "mnasnet_a1",
+    "resnet18", "resnet50",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("name", NAMES)
+def test_inference_memory_of_the_maps_is_that_of_the_modules(name, batch):
+    network = get(name)
+    counted = inference_memory(build(network), batch, network.input_shape)
+    assert inference_bytes(network, batch) - cost(network).size_bytes == counted.activation_bytes
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_training_memory_is_within_12_percent(name):
+    network = get(name)
+    counted = training_memory(build(network), 32, network.input_shape, optimizer_values=2)
+    assert training_bytes(network) == pytest.approx(counted.total_bytes, rel=0.12)
+
+
+def test_memory_grows_with_batch_and_size():
+    small, large = get("efficientnet_b0"), get("efficientnet_b1")
+    for estimate in (inference_bytes, training_bytes):
+        assert estimate(small, 1) < estimate(small, 2) < estimate(large, 2)
