@@ -49,7 +49,12 @@ _MEMORY = re.compile(
     r"(?P<amount>.+?)\s+(?P<of>inference\s+|training\s+)?memory(?:\s+at\s+batch\s+(?P<batch>\d{1,6}))?", re.IGNORECASE
 )
 # Images per second stand for the time of one image: 2000 images/s is 0.5 ms.
-_THROUGHPUT = re.compile(r"(\d*[1-9]\d*(?:\.\d*)?)\s*(?:images|img)\s*(?:/|per\s+)\s*s(?:econd)?", re.IGNORECASE)
+_THROUGHPUT = re.compile(
+    r"(\d*[1-9]\d*(?:\.\d*)?)\s*(?:(?:images|img)\s*(?:/|per\s+)\s*s(?:econd)?|fps)", re.IGNORECASE
+)
+_THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
+_MULT_ADDS = re.compile(r"\s*(?:(?:mult|multiply)-?adds?|madds?)$", re.IGNORECASE)
+_FLOPS = re.compile(r"(?P<number>.+?)\s*(?P<prefix>[kKMGT]?)flops?", re.IGNORECASE)
 _MILLISECONDS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
 _UNITS = {
     "": "macs",
@@ -287,7 +292,8 @@ def format_cost(name: str, value: float) -> str:
 
 def _parse_all(forms: tuple[Any, ...]) -> dict[str, float]:
     limits: dict[str, float] = {}
-    for form in (part.strip() for text in forms for part in str(text).split(",")):
+    texts = (_THOUSANDS.sub(lambda number: number[0].replace(",", ""), str(form)) for form in forms)
+    for form in (_MULT_ADDS.sub(" MACs", part.strip()) for text in texts for part in text.split(",")):
         memory = _MEMORY.fullmatch(form)
         name, value = _parse(_as_time(form)) if memory is None else _parse_memory(form, memory)
         if memory is not None and memory["batch"] is not None:
@@ -318,6 +324,12 @@ def _parse_memory(form: str, memory: re.Match[str]) -> tuple[str, float]:
 def _parse(form: str) -> tuple[str, float]:
     if form.lower() in DEVICE_BUDGETS:
         return "macs", DEVICE_BUDGETS[form.lower()][0]
+    if flops := _FLOPS.fullmatch(form):
+        amount = f"{flops['number']}{flops['prefix']}"
+        raise BudgetError(
+            f'the budget "{form}" is ambiguous: some call a multiplication with an addition one FLOP, as the EfficientNet '
+            f'paper does, and some two; budgets count MACs, so write "{amount}" for the former, half of it for the latter'
+        )
     match = _FORM.fullmatch(form)
     if match is None:
         raise BudgetError(f'cannot read the budget "{form}"; write {FORMS}')
