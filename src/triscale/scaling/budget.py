@@ -328,8 +328,8 @@ def _parse(form: str) -> tuple[str, float]:
         amount = f"{flops['number']}{flops['prefix']}"
         raise BudgetError(
             f'the budget "{form}" is ambiguous: some call a multiplication with an addition one FLOP, as the '
-            f'EfficientNet paper does, and some two; budgets count MACs, so write "{amount}" for the former, half of it '
-            "for the latter"
+            f'EfficientNet paper does, and some two; budgets count MACs, so write "{amount}" for the former, half of '
+            "it for the latter"
         )
     match = _FORM.fullmatch(form)
     if match is None:
