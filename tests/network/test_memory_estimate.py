@@ -12,7 +12,8 @@ from triscale.nn.build import build
 
 NAMES = [
     "efficientnet_b0", "efficientnet_b0@32", "efficientnet_lite0", "mobilenet_v1", "mobilenet_v2", "mnasnet_a1",
-    "resnet18", "resnet50",
+    "resnet18", "resnet50", "efficientnetv2_b0", "mobilenet_v3_small", "mobilenet_v4_conv_small", "regnety_200mf",
+    "tinynet_e", "resnetrs50", "efficientnet_edgetpu_s",
 ]  # fmt: skip
 
 
