@@ -21,7 +21,7 @@ from scipy.stats import kendalltau
 
 from triscale import get
 from triscale.network.cost import count_network
-from triscale.network.latency import NAMES, PROFILES_FOLDER, Predictor, figures_of
+from triscale.network.latency import NAMES, PROFILES_FOLDER, PUBLISHED_THROUGHPUT, Predictor, figures_of
 from triscale.network.spec import Network
 
 COMMAND = "python benchmarks/accelerator_throughput.py DATA > benchmarks/results/accelerator_throughput.txt"
@@ -70,7 +70,7 @@ def main() -> None:
             named = zip(NAMES, coefficients, strict=True)
             milliseconds = {key: float(f"{1e3 * value:.6g}") for key, value in named if value}
             Predictor(
-                engine="published throughput",
+                engine=PUBLISHED_THROUGHPUT,
                 threads=1,
                 processor=f"{processor} (Accel-NASBench, EfficientNet-B0-like networks at 224 px)",
                 milliseconds=milliseconds,

@@ -72,6 +72,8 @@ SIMILAR = {
 }
 """Activations that the networks of a profile do not contain, and those that engines compute alike."""
 
+PUBLISHED_THROUGHPUT = "published throughput"
+"""The engine of the built-in profiles."""
 NAMES = tuple(f"{kind}.{name}" for kind, names in FIGURES.items() for name in names)
 _START = {kind: NAMES.index(f"{kind}.{names[0]}") for kind, names in FIGURES.items()}
 
@@ -123,10 +125,11 @@ class Predictor(Record):
 
     def __str__(self) -> str:
         """Describe the device and the prediction error."""
-        threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
+        threads = f"{self.threads} thread{'s' if self.threads > 1 else ''} of "
+        device = f"{'' if self.engine == PUBLISHED_THROUGHPUT else threads}{self.processor}"
         return (
-            f"{self.engine} on {threads} of {self.processor}; {self.held_out} networks held out are off by "
-            f"{self.error:.0%} (median), {self.error_90:.0%} (9 of 10)"
+            f"{self.engine} on {device}; {self.held_out} networks held out are off by {100 * self.error:.2g}% (median), "
+            f"{100 * self.error_90:.2g}% (9 of 10)"
         )
 
 

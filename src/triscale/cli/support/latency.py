@@ -75,10 +75,11 @@ def is_other_device(predictor: Predictor) -> bool:
 
 def print_latency(latency: Latency) -> None:
     """Print the predicted and the measured latency."""
+    verify = "" if latency.measured_ms is not None or is_other_device(latency.predictor) else "; --verify measures it"
     high = "any latency" if latency.likely_high_ms is None else f"{latency.likely_high_ms:.3g} ms"
     console.print(
         f"{latency.predicted_ms:.3g} ms predicted; measured within {latency.likely_low_ms:.3g} to {high} in 9 of 10 "
-        f"cases{'' if latency.measured_ms is not None else '; --verify measures it'}",
+        f"cases{verify}",
         markup=False,
     )
     console.print(f"predictor: {latency.predictor}", markup=False, style="dim")
