@@ -128,8 +128,8 @@ class Predictor(Record):
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''} of "
         device = f"{'' if self.engine == PUBLISHED_THROUGHPUT else threads}{self.processor}"
         return (
-            f"{self.engine} on {device}; {self.held_out} networks held out are off by {100 * self.error:.2g}% (median), "
-            f"{100 * self.error_90:.2g}% (9 of 10)"
+            f"{self.engine} on {device}; {self.held_out} networks held out are off by {100 * self.error:.2g}% "
+            f"(median), {100 * self.error_90:.2g}% (9 of 10)"
         )
 
 
