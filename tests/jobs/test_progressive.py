@@ -110,7 +110,7 @@ def test_stopped_training_resumes_bitwise_over_stages(folder, tiny, tmp_path, st
     assert RunFolder(whole.path).spec.request.recipe.progressive.stages == 2
 
 
-def test_stages_without_effect_are_said(tiny):
+def test_stages_without_effect_are_reported(tiny):
     small = get_recipe("small")
     assert unused_settings(changed(small, ["progressive.size=0.3"]), tiny) == (
         "progressive is ignored: it has one stage; give progressive.stages, such as 4",

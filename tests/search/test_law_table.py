@@ -18,7 +18,7 @@ from triscale.search.compare.contenders import equal_cost
 from triscale.search.compare.law_table import EQUAL, RATIOS, CostLevel, LawComparison, compare_laws, read_ratios
 
 B0 = get("efficientnet_b0")
-COARSE = {"resolution", "depth", "resnet-rs", "tinynet", "efficientnet-table", "lacs-tpu"}
+COARSE = {"resolution", "depth", "resnet-rs", "tinynet", "efficientnet-table", "lacs-tpu", "lacs-gpu"}
 """Laws with few steps at some cost: 16 px, whole blocks, or a stem and head that stay."""
 
 

@@ -14,10 +14,10 @@ from typing import ClassVar, Literal, NamedTuple, assert_never
 
 from pydantic import Field
 
-from triscale.errors import RecordError
+from triscale.errors import NetworkError, RecordError
 from triscale.network import tree
 from triscale.network.lower import lower
-from triscale.network.spec import ActivationKind, Network
+from triscale.network.spec import ActivationKind, MBConv, Network
 from triscale.network.tree import Shape
 from triscale.record import Record
 
@@ -209,7 +209,17 @@ def load_predictor(file: Path) -> Predictor:
 
 
 def predict(predictor: Predictor, network: Network) -> float:
-    """Predict the latency of a network for one image, in milliseconds."""
+    """Predict the latency of a network for one image, in milliseconds.
+
+    Raises:
+        NetworkError: A built-in profile was fitted to MBConv blocks only, and the network has others.
+    """
+    others = [stage.block.kind for stage in network.stages if not isinstance(stage.block, MBConv)]
+    if predictor.engine == PUBLISHED_THROUGHPUT and others:
+        raise NetworkError(
+            f"the throughput on {predictor.processor} was published for networks of mbconv blocks, and {network.name} "
+            f"has {others[0]} blocks; measure a profile with triscale profile"
+        )
     return predict_figures(predictor, figures_of(network))
 
 

@@ -11,9 +11,10 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 from triscale.network import tree
+from triscale.network.blocks import GATES
 from triscale.network.cost import BYTES_PER_VALUE, Counts, count_network
 from triscale.network.lower import lower
-from triscale.network.spec import ActivationKind, Network
+from triscale.network.spec import Network
 from triscale.network.tree import Shape
 
 OPTIMIZER_VALUES = 2
@@ -78,12 +79,12 @@ def _peak_of_parts(root: tree.Root) -> int:
     """
     image = _values(root.input)
     peak, shape = 0, root.input
-    for _, part in tree.children(root):
-        held = 0 if shape is root.input else image
+    for number, (_, part) in enumerate(tree.children(root)):
+        held = 0 if number == 0 else image
         if isinstance(part, tree.StageNode):
             within = shape
-            for block in part.blocks:
-                stage_input = 0 if within is shape else _values(shape)
+            for index, block in enumerate(part.blocks):
+                stage_input = 0 if index == 0 else _values(shape)
                 peak = max(peak, held + stage_input + _block_peak(block, within))
                 within = block.out
         else:
@@ -114,15 +115,15 @@ def _peak(node: tree.Node, shape: Shape) -> int:
         case tree.Convolution() | tree.MaxPool() | tree.AveragePool():
             return inputs + _padded(node, shape) + outputs
         case tree.Activation():
-            return inputs + (outputs if node.kind is ActivationKind.SIGMOID else 0)  # the others overwrite their input
+            return inputs + (outputs if node.kind in GATES else 0)  # the others overwrite their input
         case _:
             return inputs + outputs
 
 
 def _peak_of_sequence(children: Iterable[tuple[str, tree.Node]], shape: Shape) -> int:
     peak, first = 0, shape
-    for _, child in children:
-        held = 0 if shape is first else _values(first)
+    for index, (_, child) in enumerate(children):
+        held = 0 if index == 0 else _values(first)
         peak = max(peak, held + _peak(child, shape))
         shape = tree.output_shape(child, shape)
     return peak

@@ -67,7 +67,7 @@ def _timm(
 
 def _scaled_arguments(plain: Any, parameters: set[str], depth: float, width: float) -> dict[str, Any]:
     """Return the arguments of a class of timm that scale it; a dimension for which it has none is left out."""
-    if {"depth", "embed_dim", "num_heads"} <= parameters:  # vision transformers
+    if {"depth", "embed_dim", "num_heads"} <= parameters and _has_heads(plain):  # vision transformers
         heads = plain.blocks[0].attn.num_heads
         scaled_heads = max(1, round(heads * width))
         options = {"depth": _repeats(len(plain.blocks), depth)}
@@ -93,6 +93,10 @@ def _scaled_arguments(plain: Any, parameters: set[str], depth: float, width: flo
             "channels": [_channels(number, width) for number in default],
         }
     return {}
+
+
+def _has_heads(plain: Any) -> bool:
+    return hasattr(getattr(plain.blocks[0], "attn", None), "num_heads") if hasattr(plain, "blocks") else False
 
 
 def _torchvision(

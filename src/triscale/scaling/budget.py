@@ -50,11 +50,13 @@ _MEMORY = re.compile(
 )
 # Images per second stand for the time of one image: 2000 images/s is 0.5 ms.
 _THROUGHPUT = re.compile(
-    r"(\d*[1-9]\d*(?:\.\d*)?)\s*(?:(?:images|img)\s*(?:/|per\s+)\s*s(?:econd)?|fps)", re.IGNORECASE
+    r"(\d*[1-9]\d*(?:\.\d*)?|0*\.\d*[1-9]\d*)\s*(?:(?:images|img)\s*(?:/|per\s+)\s*s(?:econd)?|fps)", re.IGNORECASE
 )
 _THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
-_MULT_ADDS = re.compile(r"\s*(?:(?:mult|multiply)-?adds?|madds?)$", re.IGNORECASE)
+_MULT_ADDS = re.compile(r"\s+(?:(?:mult|multiply)-?adds?|madds?)$", re.IGNORECASE)
 _FLOPS = re.compile(r"(?P<number>.+?)\s*(?P<prefix>[kKMGT]?)flops?", re.IGNORECASE)
+MIN_BARE_MACS = 1000
+"""The least number of MACs without a unit; ``20,5M`` would else be 20 MACs and 5M MACs."""
 _MILLISECONDS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
 _UNITS = {
     "": "macs",
@@ -295,7 +297,7 @@ def _parse_all(forms: tuple[Any, ...]) -> dict[str, float]:
     texts = (_THOUSANDS.sub(lambda number: number[0].replace(",", ""), str(form)) for form in forms)
     for form in (_MULT_ADDS.sub(" MACs", part.strip()) for text in texts for part in text.split(",")):
         memory = _MEMORY.fullmatch(form)
-        name, value = _parse(_as_time(form)) if memory is None else _parse_memory(form, memory)
+        name, value = _parse_speed(form) if memory is None else _parse_memory(form, memory)
         if memory is not None and memory["batch"] is not None:
             limits["training_batch"] = int(memory["batch"])
         if name in limits:
@@ -306,10 +308,15 @@ def _parse_all(forms: tuple[Any, ...]) -> dict[str, float]:
     return limits
 
 
-def _as_time(form: str) -> str:
-    """Return the time of one image for a throughput, and other limits as they are."""
+def _parse_speed(form: str) -> tuple[str, float]:
+    """Read a throughput as the time of one image, and other limits but memory."""
     speed = _THROUGHPUT.fullmatch(form)
-    return form if speed is None else f"{1000 / float(speed[1]):.9f}ms"
+    if speed is None:
+        return _parse(form)
+    milliseconds = 1000 / float(speed[1])
+    if milliseconds < 1 / MICROSECONDS:
+        raise BudgetError(f'the budget "{form}" is less than a microsecond for one image; write {FORMS}')
+    return "latency", milliseconds
 
 
 def _parse_memory(form: str, memory: re.Match[str]) -> tuple[str, float]:
@@ -350,6 +357,8 @@ def _parse(form: str) -> tuple[str, float]:
         raise BudgetError(f'cannot read the budget "{form}"{hint or f"; write {FORMS}"}')
     if prefix in _BINARY and name != "size":
         raise BudgetError(f'the budget "{form}" counts {LABELS[name]} in binary units; write {FORMS}')
+    if not prefix and not unit and float(match["number"]) < MIN_BARE_MACS:
+        raise BudgetError(f'the budget "{form}" is very few MACs; give a unit, such as "{match["number"]}M"')
     value = float(match["number"]) * (_BINARY.get(prefix) or _PREFIX[prefix])
     if value < 1 or not math.isfinite(value):
         raise BudgetError(f'the budget "{form}" is not a positive amount; write {FORMS}')

@@ -168,10 +168,14 @@ class Chain:
             return RESOLUTION, lowest, iter(())
         values: Iterator[int] = count((lowest // self.multiple + 1) * self.multiple, self.multiple)
         if (highest := apply.max_resolution(network, rounding)) is not None:
-            values = takewhile(lambda pixels: pixels <= highest, values)
+            # A baseline beyond the cap keeps its own side, which need not be a multiple.
+            own = (highest,) if highest % self.multiple and highest > lowest else ()
+            values = iter((*takewhile(lambda pixels: pixels <= highest, values), *own))
         return RESOLUTION, lowest, _growth(
             law, "resolution", RESOLUTION, network.resolution, values, 0.0,
-            lambda pixels, _: min_resolution_for(pixels, self.multiple, rounding.resolution),
+            lambda pixels, _: min_resolution_for(
+                -(-pixels // self.multiple) * self.multiple, self.multiple, rounding.resolution
+            ),
         )  # fmt: skip
 
 

@@ -111,7 +111,7 @@ def fit_budget(network: Network, law: AnyLaw, budget: Budget, predictor: Predict
 
     The networks of the law form a chain (:mod:`triscale.scaling.chain`). The result is the last network of the chain
     within the budget, extended by later steps that still fit. Each of these costs no more than the first step that did
-    not fit, so a larger budget never gives a smaller network::
+    not fit, so the limited cost never falls with a larger budget::
 
         chain:   baseline ... step 41 | step 42  step 43  step 44 ...
         cost:    within the budget    | too large  fits    too large

@@ -112,7 +112,7 @@ RESNET_RS = PiecewiseLaw(
             phi=phi,
             depth=tuple(repeats / first for repeats, first in zip(stages, (3, 4, 6, 3), strict=True)),
             resolution=pixels / 160,
-            member=f"resnet_rs_{layers}",
+            member=f"resnetrs{layers}",
         )
         for phi, (layers, stages, pixels) in enumerate(
             (

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from triscale.cli.support.options import Json, LiteOption, choose_network, cost_of_any
 from triscale.cli.support.terminal import console, print_json, table
 from triscale.errors import UserError
-from triscale.families import FAMILIES
+from triscale.families import FAMILIES, get
 from triscale.families.implied import implied_phi
 from triscale.families.published import PublishedNetwork
 from triscale.network.cost import Cost, cost, si
 from triscale.network.custom import AnyNetwork, CustomNetwork
 from triscale.network.describe import describe_parts
-from triscale.scaling.apply import scale
+from triscale.scaling.apply import scale, scale_by_law
 from triscale.scaling.law import EFFICIENTNET
 from triscale.scaling.named_laws import NAMED_LAWS, phi_of_member
 
@@ -115,11 +115,15 @@ def _explain_coefficients(row: PublishedNetwork) -> None:
 def _explain_laws(row: PublishedNetwork) -> None:
     """Print the named laws that have a published network among their points, or that there is none."""
     found = [(name, phi) for name, law in NAMED_LAWS.items() if (phi := phi_of_member(law, row.name)) is not None]
-    baseline = FAMILIES[_family_of(row)][0].name
+    wanted = cost(row.network)
     for name, phi in found:
-        console.print(
-            f"The law {name} has it as a point: triscale scale {baseline} --law {name} --phi {phi:g}", markup=False
-        )
+        sentence = f"The law {name} has it as its point at phi {phi:g}"
+        for baseline in (FAMILIES[_family_of(row)][0].name, "efficientnet_b0"):
+            scaled = cost(scale_by_law(get(baseline), NAMED_LAWS[name], phi))
+            if (scaled.params, scaled.macs) == (wanted.params, wanted.macs):
+                sentence += f", with the same cost: triscale scale {baseline} --law {name} --phi {phi:g}"
+                break
+        console.print(sentence, markup=False, soft_wrap=True)
     if not found:
         console.print("No named law gives exactly this network; see --law in triscale scale --help.", markup=False)
 

@@ -78,6 +78,7 @@ class LawFlags:
 
 
 LAW_DEFAULTS = LawFlags()
+_COEFFICIENTS = re.compile(r"\s*[\d.]+\s*,\s*[\d.]+\s*,\s*[\d.]+\s*")
 
 
 def named_laws(texts: tuple[str, ...], flags: LawFlags) -> dict[str, AnyLaw]:
@@ -94,7 +95,7 @@ def named_laws(texts: tuple[str, ...], flags: LawFlags) -> dict[str, AnyLaw]:
         >>> list(named_laws(("paper,dwr", "tinynet"), LAW_DEFAULTS))
         ['paper', 'dwr', 'tinynet']
     """
-    words = [word.strip() for text in texts for word in text.split(",")]
+    words = [word.strip() for text in texts for word in ([text] if _COEFFICIENTS.fullmatch(text) else text.split(","))]
     if words == ["all"]:
         words = list(NAMED_LAWS)
     laws: dict[str, AnyLaw] = {}

@@ -127,7 +127,7 @@ def explain_images(
         raise RunError(f'there is no class "{label}"{hint}')
     if out.is_dir() and any(out.iterdir()) and not (out / Explanation.file_name).is_file():
         raise RunError(f"{out} is not empty and holds no explanation; give a new folder with --out")
-    files = files_of(images)
+    files, named = files_of(images), set(images)
     model = run.model()
     resolved = resolve_method(model, method)
     _note_guessing(run, context)
@@ -139,10 +139,10 @@ def explain_images(
         if context.should_stop():
             raise Interrupted(f"stopped after {number} of {len(files)} images; their overlays are in {out}")
         try:
-            content = read_named(file, limits) if file in images else file
+            content = read_named(file, limits) if file in named else file
             picture = decode(content, limits, spec.preprocessing.bit_depth, spec.preprocessing.channels)
         except BadImage as error:
-            if is_other_file(file, error) and file not in images:
+            if is_other_file(file, error) and file not in named:
                 continue
             explained.append(ImageExplanation(file=str(file), error=str(error)))
             continue

@@ -17,6 +17,7 @@ from triscale.jobs.data.scanning import scan_with_progress
 from triscale.jobs.training.preprocessing import choose_preprocessing
 from triscale.jobs.training.settle import Conditions, settle
 from triscale.measurement.device import machine
+from triscale.network.custom import CustomNetwork
 from triscale.results.data_summary import DataSummary, Leak, SplitCounts
 from triscale.results.machine import Machine
 from triscale.training.changes import unused_settings
@@ -80,7 +81,10 @@ def prepare(
         context.progress.note(sentence)
     if (note := flip_note(request.recipe, split.classes)) is not None:
         context.progress.note(note)
-    if request.budget is not None and (note := note_on(request.network)) is not None:
+    is_scaled = request.budget is not None or (
+        isinstance(request.network, CustomNetwork) and (request.network.depth, request.network.width) != (1, 1)
+    )
+    if is_scaled and (note := note_on(request.network)) is not None:
         context.progress.note(note)
     request, network, fit = settle(request, split, context, conditions or Conditions())
     plan = request.recipe.progressive

@@ -150,7 +150,7 @@ def _level(
     baseline: Network, laws: Mapping[str, AnyLaw], times: float, requested: int, predictor: Predictor | None
 ) -> CostLevel:
     unreachable: dict[str, str] = {}
-    best: tuple[int, int, dict[str, Fit]] = (-1, 0, {})
+    best: tuple[int, int, dict[str, Fit], tuple[tuple[str, str], ...]] = (-1, 0, {}, ())
     limit = requested
     for _ in range(ROUNDS):
         fits: dict[str, Fit] = {}
@@ -162,20 +162,20 @@ def _level(
                     unreachable[name] = _short(str(error))
         equal = [fit.limits[0].achieved >= (1 - EQUAL) * limit for fit in fits.values()]
         if sum(equal) > best[0]:
-            best = (sum(equal), limit, fits)
+            best = (sum(equal), limit, fits, tuple(unreachable.items()))
         # The most expensive of the networks that are too cheap: the least that lowering all laws has to give up.
         short = [fit.limits[0].achieved for fit, is_equal in zip(fits.values(), equal, strict=True) if not is_equal]
         if not short or max(short) < (1 - MAX_LOWERING) * requested:
             break
         limit = max(short)
-    _, limit, fits = best
+    _, limit, fits, out_of_reach = best
     rows = []
     for name, fit in fits.items():
         note = why_slack(baseline, fit, Budget(macs=limit)) or ""
         assert isinstance(fit.network, Network)
         network = fit.network.replace(name=f"{baseline.name}_{name}_x{times:.4g}")
         rows.append(_row(name, fit.phi, baseline, network, predictor, note))
-    return CostLevel(times=times, limit=limit, rows=tuple(rows), unreachable=tuple(unreachable.items()))
+    return CostLevel(times=times, limit=limit, rows=tuple(rows), unreachable=out_of_reach)
 
 
 def _row(
