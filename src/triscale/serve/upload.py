@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from triscale.serve.problems import problem
 
@@ -13,7 +13,7 @@ class UploadedImage:
 
     content: bytes
     name: str | None = None
-    url_encoded: bool = False
+    url_encoded: bool = field(default=False, repr=False)
 
 
 def check_count(number: int, limit: int) -> None:
