@@ -123,7 +123,7 @@ def _explain_laws(row: PublishedNetwork) -> None:
             if (scaled.params, scaled.macs) == (wanted.params, wanted.macs):
                 sentence += f", with the same cost: triscale scale {baseline} --law {name} --phi {phi:g}"
                 break
-        console.print(sentence, markup=False, soft_wrap=True)
+        console.print(sentence, markup=False)
     if not found:
         console.print("No named law gives exactly this network; see --law in triscale scale --help.", markup=False)
 
