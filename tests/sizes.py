@@ -17,6 +17,13 @@ def size(usual: int, full: int) -> int:
     return full if os.environ.get("TRISCALE_FULL") == "1" else usual
 
 
+NEWER_FAMILIES = (
+    "mobilenet_v3_small", "mobilenet_v4_conv_small", "efficientnetv2_b0", "regnety_200mf", "tinynet_e",
+    "efficientnet_edgetpu_s", "resnext50_32x4d", "resnetrs50",
+)  # fmt: skip
+"""One member of each family whose blocks are newer than EfficientNet's."""
+
+
 def stressed(*values: object) -> list[object]:
     """Return values of a parametrized test that only ``make test-all`` tries; a tuple holds several arguments."""
     return [pytest.param(*(one if isinstance(one, tuple) else (one,)), marks=pytest.mark.stress) for one in values]

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Self
@@ -183,8 +183,16 @@ class SparseRecord(Record):
 
     @model_serializer(mode="wrap")
     def _leave_out_defaults(self, to_plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        usual = {name for name in self.sparse if getattr(self, name) == type(self).model_fields[name].default}
+        usual = self._at_defaults()
         return {name: value for name, value in to_plain(self).items() if name not in usual}
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        """Return the fields of the short form: those of JSON."""
+        usual = self._at_defaults()
+        return [(name, value) for name, value in super().__repr_args__() if name not in usual]
+
+    def _at_defaults(self) -> set[str]:
+        return {name for name in self.sparse if getattr(self, name) == type(self).model_fields[name].default}
 
 
 def digest(data: object) -> str:

@@ -73,7 +73,10 @@ def test_library_rejects_the_same_phi(phi):
         (("--multiple", "0"), "is not a whole number from 1 to 1,024"),
         (("--multiple", "width=8.5"), "is not a whole number"),
         (("--multiple", "depth=2"), "write each of width, resolution"),
-        (("--law", "1,1,1", "--rounding", "up"), "nothing grows"),
+        (
+            ("--law", "1,1,1", "--rounding", "up"),
+            "nothing grows with the law alpha 1, beta 1, gamma 1, so it has nothing to round",
+        ),
     ],
 )
 def test_laws_and_roundings_that_cannot_be_read_are_rejected(capsys, options, words):

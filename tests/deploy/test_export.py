@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from sizes import stressed
+from sizes import NEWER_FAMILIES, stressed
 from triscale.deploy.contract import CONTRACT_KEY, Contract, read_contract
 from triscale.deploy.engines import ENGINES, coreml, engine_of, get_engine, litert, open_file
 from triscale.deploy.engines.onnx_runtime import OnnxSession, traced
@@ -125,20 +125,8 @@ def test_rectangular_images_of_several_channels_are_exported(tmp_path, tiny, nam
         assert read_contract(opened.contract_text, file).preprocessing == preprocessing
 
 
-@pytest.mark.parametrize(
-    "name",
-    stressed(
-        "mobilenet_v3_small",
-        "mobilenet_v4_conv_small",
-        "efficientnetv2_b0",
-        "regnety_200mf",
-        "tinynet_e",
-        "efficientnet_edgetpu_s",
-        "resnext50_32x4d",
-        "resnetrs50",
-    ),
-)
-def test_modern_families_are_exported_to_openvino(tmp_path, name):
+@pytest.mark.parametrize("name", stressed(*NEWER_FAMILIES))
+def test_newer_families_are_exported_to_openvino(tmp_path, name):
     pytest.importorskip(ENGINES["openvino"].converter)
     network = get(name).replace(classes=5, resolution=32)
     contract = Contract(network=name, preprocessing=Preprocessing(resolution=32), classes=tuple("abcde"))

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deploy.test_export import alive
-from sizes import stressed
+from sizes import NEWER_FAMILIES, stressed
 from triscale.deploy.contract import Contract, read_contract
 from triscale.deploy.engines import ENGINES, get_engine, open_file
 from triscale.deploy.exportable import Exportable
@@ -233,22 +233,9 @@ def test_single_outlier_does_not_widen_quantization_steps(subject, images, tmp_p
     assert with_odd > usual - 15
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "mobilenet_v3_small",
-        "mobilenet_v4_conv_small",
-        "efficientnetv2_b0",
-        "regnety_200mf",
-        "tinynet_e",
-        "efficientnet_edgetpu_s",
-        "resnext50_32x4d",
-        "resnetrs50",
-    ],
-)
+@pytest.mark.parametrize("name", stressed(*NEWER_FAMILIES))
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
-@pytest.mark.stress
-def test_modern_families_are_quantized(tmp_path, name, engine):
+def test_newer_families_are_quantized(tmp_path, name, engine):
     for needed in {"openvino": ("openvino", "nncf")}.get(engine, ()):
         pytest.importorskip(needed)
     network = get(name).replace(classes=CLASSES, resolution=32)

@@ -1,4 +1,4 @@
-"""Custom models in trainings and commands: what is said of them before anything is trained."""
+"""Custom models in trainings and commands: what is noted before anything is trained."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def own(tmp_path, monkeypatch):
     return write_classes(tmp_path / "images", 12)
 
 
-def test_ignored_multipliers_are_said(own, capsys):
+def test_ignored_multipliers_are_noted(own, capsys):
     sentence = (
         "depth 2 and width 2 give the same parameters and MACs as 1; does own_models:ignoring use depth and width?"
     )

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
+import importlib
 import json
+import math
+import statistics
 from pathlib import Path
 
 import pytest
@@ -12,6 +17,8 @@ from triscale.errors import RecordError
 from triscale.families import get
 from triscale.network.latency import NAMES, built_in_profiles, load_predictor, predict
 
+ROOT = Path(__file__).parents[2]
+DATA = ROOT.parent / "shared" / "data" / "accel_nasbench.csv.gz"
 MEASURED = {"a100": (4280, 30275), "rtx3090": (2985, 21733), "tpuv2": (314, 1803), "tpuv3": (634, 1803)}
 """Images per second of the networks that were measured, from the slowest to the fastest."""
 
@@ -27,6 +34,31 @@ def test_built_in_profiles_name_device_source_and_error(name):
     assert all(value > 0 for value in predictor.milliseconds.values())
     low, high = MEASURED[name]
     assert low * 0.9 < 1000 / predict(predictor, get("efficientnet_b0")) < high
+
+
+@pytest.mark.skipif(not DATA.is_file(), reason="needs ../shared/data")
+@pytest.mark.parametrize("name", MEASURED)
+def test_profiles_predict_the_published_throughput_within_their_error(monkeypatch, name):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    bench = importlib.import_module("accelerator_throughput")
+    with gzip.open(DATA, "rt") as file:
+        rows = [row for row in csv.DictReader(file) if math.isfinite(float(row[bench.DEVICES[name][0]]))][::25]
+    predictor = load_predictor(Path(name))
+    seconds = [float(row[bench.DEVICES[name][0]]) ** -1 for row in rows]
+    errors = [
+        abs(predict(predictor, bench.network_of(row)) / 1000 / measured - 1)
+        for row, measured in zip(rows, seconds, strict=True)
+    ]
+    assert len(rows) > 190
+    assert statistics.median(errors) < 1.2 * predictor.error
+    assert statistics.quantiles(errors, n=10)[-1] < 1.2 * predictor.error_90
+
+
+def test_networks_of_other_blocks_are_refused(capsys):
+    for name in ("resnet50", "mobilenet_v1", "efficientnetv2_b0"):
+        message = refused(capsys, "scale", name, "--budget", "2000 images/s", "--profile", "tpuv3")
+        assert f"{name} has" in message
+        assert "measure a profile with triscale profile" in message
 
 
 def test_faster_accelerators_are_predicted_to_be_faster():

@@ -15,14 +15,13 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from nn.chain_modules import drawn, hard_se, se, unit
 from triscale.families import get
 from triscale.network.cost import cost
 from triscale.network.spec import Network
-from triscale.network.tree import Convolution
 from triscale.nn import chain
 from triscale.nn.build import build
 from triscale.nn.chain import Chained
-from triscale.nn.layers import SqueezeExcitation, activation, convolution
 from triscale.nn.native import Native, native
 from triscale.training.transfer import freeze_norms
 
@@ -37,38 +36,6 @@ def operations(request, monkeypatch):
     else:
         assert native() is not None, "no C++ compiler here"
     return request.param
-
-
-def unit(inputs: int, outputs: int, kernel: int, stride: int, groups: int, padding: str, kind: str) -> list[nn.Module]:
-    modules: list[nn.Module] = [
-        convolution(Convolution(inputs, outputs, kernel, stride, groups, False, padding, 1)),
-        nn.BatchNorm2d(outputs, eps=1e-3, momentum=0.1),
-    ]
-    return modules if kind == "none" else [*modules, activation(kind)]
-
-
-def se(channels: int) -> SqueezeExcitation:
-    return SqueezeExcitation(nn.Conv2d(channels, 3, 1), nn.SiLU(inplace=True), nn.Conv2d(3, channels, 1), nn.Sigmoid())
-
-
-def hard_se(channels: int) -> SqueezeExcitation:
-    return SqueezeExcitation(
-        nn.Conv2d(channels, 3, 1), nn.ReLU(inplace=True), nn.Conv2d(3, channels, 1), nn.Hardsigmoid()
-    )
-
-
-def drawn(modules: list[nn.Module], seed: int, *, frozen: bool = False) -> list[nn.Module]:
-    """Set all parameters and statistics to generic random values, and every other norm to evaluation mode."""
-    torch.manual_seed(seed)
-    for module in modules:
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias)
-            module.running_mean.normal_()
-            module.running_var.uniform_(0.5, 2)
-    for norm in [module for module in modules if isinstance(module, nn.BatchNorm2d)][:: 2 if frozen else None]:
-        norm.train(not frozen)
-    return modules
 
 
 def outcome(modules: list[nn.Module], maps: Tensor, *, chained: bool) -> dict[str, Tensor]:
@@ -162,15 +129,6 @@ def test_networks_match_torch(name, operations):
         )
     for (key, value), (_, other) in zip(expected.named_buffers(), found.named_buffers(), strict=True):
         torch.testing.assert_close(other.double(), value.double(), rtol=1e-4, atol=1e-5, msg=key)
-
-
-@pytest.mark.parametrize("frozen", [False, True])
-@pytest.mark.parametrize("kind", ["none", "silu"])
-def test_gradients_match_finite_differences(kind, frozen):
-    modules = unit(3, 6, 1, 1, 1, "same", kind) + unit(6, 6, 3, 2, 6, "same", kind) + [se(6)]
-    body = Chained(*drawn([*modules, *unit(6, 4, 1, 1, 1, "same", "none")], 0, frozen=frozen)).double()
-    maps = torch.randn(2, 3, 4, 4, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda maps, *_: body(maps), (maps, *body.parameters()), atol=1e-6)
 
 
 def saved_bytes(model: nn.Module, images: Tensor) -> int:
@@ -382,43 +340,3 @@ def test_flop_counter_sees_torch_operations():
 
 def test_native_kernels_are_in_use():
     assert isinstance(chain._native(), Native)
-
-
-def chain_of_three(*, frozen: bool = False) -> nn.Sequential:
-    modules = unit(3, 6, 1, 1, 1, "same", "silu") + unit(6, 6, 3, 2, 6, "same", "relu6") + [se(6)]
-    return Chained(*drawn(modules, 7, frozen=frozen)).double()
-
-
-@pytest.mark.parametrize("frozen", [False, True])
-def test_second_derivatives_are_supported(frozen):
-    body = chain_of_three(frozen=frozen)
-    maps = torch.randn(2, 3, 5, 5, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradgradcheck(lambda maps, *_: body(maps), (maps, *body.parameters()), atol=1e-5)
-
-
-def test_create_graph_gives_same_gradients_and_updates_stats_once():
-    found = []
-    whole = chain_of_three()
-    for create_graph in (False, True):
-        body = copy.deepcopy(whole)
-        maps = torch.randn(2, 3, 5, 5, dtype=torch.float64, generator=torch.manual_seed(3), requires_grad=True)
-        gradients = torch.autograd.grad(body(maps).sin().sum(), [maps, *body.parameters()], create_graph=create_graph)
-        found.append([*gradients, *body.buffers()])
-    for plain, again in zip(*found, strict=True):
-        torch.testing.assert_close(plain, again)
-
-
-def test_torch_func_transforms_use_torch_operations():
-    # torch.func does not support in-place updates of running statistics and offers to remove them.
-    body = torch.func.replace_all_batch_norm_modules_(chain_of_three())
-    plain = nn.Sequential(*copy.deepcopy(list(body)))
-    maps = torch.randn(2, 3, 5, 5, dtype=torch.float64)
-    values = dict(body.named_parameters())
-
-    def loss(values, module):
-        return torch.func.functional_call(module, values, (maps,)).square().sum()
-
-    ours = torch.func.grad(loss)(values, body)
-    theirs = torch.func.grad(loss)(values, plain)
-    for name, value in ours.items():
-        torch.testing.assert_close(value, theirs[name])

@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 
 from triscale.errors import BudgetError, RecordError
 from triscale.families import get
-from triscale.families.find import find_law
+from triscale.families.find import find_law, find_network
 from triscale.network.cost import cost, count_network
 from triscale.network.custom import CustomNetwork
-from triscale.scaling.apply import network_at, place_of, scale, scale_by_law
+from triscale.scaling.apply import network_at, places_of, scale, scale_by_law
 from triscale.scaling.budget import Budget
 from triscale.scaling.chain import Chain
 from triscale.scaling.fit import fit_budget
 from triscale.scaling.law import EFFICIENTNET, Law, Scale
-from triscale.scaling.named_laws import NAMED_LAWS, SUMMARIES, law_text
+from triscale.scaling.named_laws import NAMED_LAWS, SUMMARIES, law_argument
 from triscale.scaling.piecewise import LawPoint, PiecewiseLaw, with_rounding
 from triscale.scaling.rounding import ScaleRounding
 
@@ -78,6 +78,27 @@ def test_resnet_rs_grows_single_stages_at_fixed_width(phi, repeats, pixels):
 def test_resnet_rs_at_224_px_is_resnet_152():
     grown = scale_by_law(R50.replace(resolution=160), NAMED_LAWS["resnet-rs"], 2)
     assert grown.stages == get("resnet152").stages
+
+
+@pytest.mark.parametrize("phi", range(7))
+def test_resnet_rs_gives_its_own_family_whose_stem_is_deep(phi):
+    member = NAMED_LAWS["resnet-rs"].points[phi].member
+    grown, published = scale_by_law(get("resnetrs50"), NAMED_LAWS["resnet-rs"], phi), get(member)
+    assert grown.stages == published.stages
+    # timm's weights of 350 layers are for 288 px, the paper's figure is for 320.
+    assert grown.resolution == published.resolution or member == "resnetrs350"
+
+
+@pytest.mark.parametrize(
+    ("name", "times"), [("efficientnet_b7", 2), ("efficientnet_b7", 0.9), ("efficientnet_b0@500", 2)]
+)
+def test_baseline_beyond_the_maximum_side_keeps_it_in_fits_too(name, times):
+    baseline, law = find_network(name), NAMED_LAWS["efficientnet-v2"]
+    fit = fit_budget(baseline, law, Budget(macs=times * count_network(baseline).macs))
+    along = scale_by_law(baseline, law, fit.phi)
+    assert fit.steps or along.replace(name=fit.network.name) == fit.network
+    assert count_network(along).macs <= times * count_network(baseline).macs
+    assert (fit.network.resolution == baseline.resolution) == (times > 1)
 
 
 def test_lacs_gives_the_published_multipliers():
@@ -149,7 +170,7 @@ def test_named_laws_have_a_summary_and_a_file_form(name, tmp_path):
     assert SUMMARIES[name]
     law.save(tmp_path / "law.json")
     assert find_law(str(tmp_path / "law.json")) == law
-    assert law_text(law) == name or isinstance(law, Law)
+    assert law_argument(law) == name or isinstance(law, Law)
 
 
 @settings(max_examples=200, deadline=None)
@@ -215,7 +236,7 @@ def test_custom_models_take_the_mean_over_stages():
 def test_laws_of_stages_interpolate_between_stages():
     law = PiecewiseLaw(name="late", points=(LawPoint(phi=0), LawPoint(phi=1, depth=(1, 4))))
     assert [law.multiplier("depth", 1, place) for place in (0, 0.5, 1)] == [1, 2, 4]
-    assert [place_of(index, R50) for index in range(4)] == pytest.approx([0, 1 / 3, 2 / 3, 1])
+    assert places_of(R50) == pytest.approx([0, 1 / 3, 2 / 3, 1])
     assert scale_by_law(get("resnet18"), law, 1).stages[3].repeats == 8
 
 

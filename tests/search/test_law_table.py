@@ -23,6 +23,7 @@ COARSE = {"resolution", "depth", "resnet-rs", "tinynet", "efficientnet-table", "
 
 
 def check(level: CostLevel, baseline, laws) -> None:
+    assert not {row.law for row in level.rows} & {law for law, _ in level.unreachable}
     assert {row.law for row in level.rows} | {law for law, _ in level.unreachable} == set(laws)
     for row in level.rows:
         counted = count_network(row.network)
@@ -93,6 +94,12 @@ def test_ratios_that_cannot_be_read_are_rejected(text):
 def test_ratios_out_of_range_are_rejected(ratio):
     with pytest.raises(SearchError, match="laws are not compared at"):
         compare_laws(B0, {"paper": NAMED_LAWS["paper"]}, ratios=(ratio,))
+
+
+def test_law_out_of_reach_in_a_round_that_is_not_kept_has_its_row():
+    laws = {name: NAMED_LAWS[name] for name in ("depth", "efficientnet-table")}
+    (level,) = compare_laws(B0, laws, ratios=(0.44917668,)).levels
+    check(level, B0, laws)
 
 
 def test_ratios_reach_from_an_eighth_to_ninety():

@@ -214,12 +214,13 @@ def predict(predictor: Predictor, network: Network) -> float:
     Raises:
         NetworkError: A built-in profile was fitted to MBConv blocks only, and the network has others.
     """
-    others = [stage.block.kind for stage in network.stages if not isinstance(stage.block, MBConv)]
-    if predictor.engine == PUBLISHED_THROUGHPUT and others:
-        raise NetworkError(
-            f"the throughput on {predictor.processor} was published for networks of mbconv blocks, and {network.name} "
-            f"has {others[0]} blocks; measure a profile with triscale profile"
-        )
+    if predictor.engine == PUBLISHED_THROUGHPUT:
+        others = [stage.block.kind for stage in network.stages if not isinstance(stage.block, MBConv)]
+        if others:
+            raise NetworkError(
+                f"the throughput on {predictor.processor} was published for networks of mbconv blocks, and "
+                f"{network.name} has {others[0]} blocks; measure a profile with triscale profile"
+            )
     return predict_figures(predictor, figures_of(network))
 
 

@@ -108,8 +108,8 @@ def _peak(node: tree.Node, shape: Shape) -> int:
             if node.shortcut is None:
                 return max(within, inputs + 2 * outputs)
             # The branch is held while the shortcut runs; then branch, shortcut and their sum are alive.
-            beside = outputs + _peak_of_sequence(tree.children(node.shortcut), shape)
-            return max(within, beside, inputs + 3 * outputs)
+            projected = outputs + _peak_of_sequence(tree.children(node.shortcut), shape)
+            return max(within, projected, inputs + 3 * outputs)
         case tree.Root() | tree.StageNode() | tree.Sequence():
             return _peak_of_sequence(tree.children(node), shape)
         case tree.Convolution() | tree.MaxPool() | tree.AveragePool():

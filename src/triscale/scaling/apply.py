@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import overload
 
 from triscale.network.custom import AnyNetwork, CustomNetwork
-from triscale.network.spec import Network, Stage, WidthRule
+from triscale.network.spec import Conv, Network, Stage, WidthRule
 from triscale.scaling.law import Scale, ScalingLaw, check_phi
 from triscale.scaling.rounding import RELEASED, ScaleRounding, round_repeats, round_resolution, round_width
 
@@ -43,9 +43,23 @@ def max_resolution(network: AnyNetwork, rounding: ScaleRounding = RELEASED) -> i
     return max(network.resolution, rounding.max_resolution // multiple * multiple)
 
 
-def place_of(index: int, network: Network) -> float:
-    """Return the place of a stage in a network: 0 for the first, 1 for the last, and for the only one."""
-    return index / (len(network.stages) - 1) if len(network.stages) > 1 else 1.0
+def places_of(network: Network) -> tuple[float, ...]:
+    """Return the place of each stage in a network: 0 for the first, 1 for the last, and for the only one.
+
+    Convolutions of fixed depth before the first block are a deep stem: they have the place of the first stage.
+
+    Example:
+        >>> from triscale.families import get
+        >>> places_of(get("resnetrs50"))[3:]
+        (0.0, 0.3333333333333333, 0.6666666666666666, 1.0)
+    """
+    stem = 0
+    for stage in network.stages[:-1]:
+        if not isinstance(stage.block, Conv) or stage.depth_rule != "fixed":
+            break
+        stem += 1
+    steps = len(network.stages) - stem - 1
+    return tuple(max(0, index - stem) / steps if steps else 1.0 for index in range(len(network.stages)))
 
 
 @overload
@@ -156,8 +170,7 @@ def scale_to(
 def _scaled(network: Network, depth: ByPlace, width: ByPlace, resolution: int, rounding: ScaleRounding) -> Network:
     stem, head = network.stem, network.head
     stages = []
-    for index, stage in enumerate(network.stages):
-        place = place_of(index, network)
+    for place, stage in zip(places_of(network), network.stages, strict=True):
         channels = scaled_width(stage.width, stage.width_rule, width(place), rounding)
         stages.append(stage.replace(width=channels, repeats=scaled_repeats(stage, depth(place), rounding)))
     if head.width is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 from pydantic import Field, PositiveInt, model_validator
@@ -155,14 +154,6 @@ class Budget(SparseRecord):
         if not self.limits:
             raise ValueError(f"a budget needs at least one limit, such as {FORMS}")
         return self
-
-    def __repr_args__(self) -> Iterable[tuple[str | None, object]]:
-        """Return the limits that are given."""
-        return [
-            (name, value)
-            for name, value in super().__repr_args__()
-            if value != type(self).model_fields[name or ""].default
-        ]
 
     @property
     def limits(self) -> dict[str, int]:

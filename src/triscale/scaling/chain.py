@@ -129,8 +129,7 @@ class Chain:
         network, rounding = self.network, law.rounding
         stem, head = network.stem, network.head
         yield self._width(law, STEM, stem.width, rounding.stem or stem.width_rule, 0.0)
-        for index, stage in enumerate(network.stages):
-            place = apply.place_of(index, network)
+        for index, (stage, place) in enumerate(zip(network.stages, apply.places_of(network), strict=True)):
             yield self._width(law, ("width", index), stage.width, stage.width_rule, place)
             yield self._depth(law, index, stage, place)
         if head.width is not None:

@@ -176,11 +176,11 @@ SUMMARIES: dict[str, str] = {
 """What each named law scales, in a phrase."""
 
 
-def law_text(law: AnyLaw) -> str:
-    """Return the text form of a law for commands: its coefficients or its name.
+def law_argument(law: AnyLaw) -> str:
+    """Return a law as an argument of commands: its coefficients or its name.
 
     Example:
-        >>> law_text(EFFICIENTNET), law_text(FAST)
+        >>> law_argument(EFFICIENTNET), law_argument(FAST)
         ('1.2,1.1,1.15', 'dwr')
     """
     return f"{law.alpha:g},{law.beta:g},{law.gamma:g}" if isinstance(law, Law) else law.name

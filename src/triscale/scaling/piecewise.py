@@ -21,7 +21,7 @@ from typing import Annotated, ClassVar, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
-from triscale.errors import BudgetError
+from triscale.errors import BudgetError, UserError
 from triscale.record import SparseRecord
 from triscale.scaling.law import MAX_MULTIPLIER, SMALLEST_PHI, Axis, Law, Multiplier, Scale, phi_message
 from triscale.scaling.rounding import RELEASED, ScaleRounding
@@ -188,6 +188,9 @@ class PiecewiseLaw(SparseRecord):
 def with_rounding(law: Law | PiecewiseLaw, rounding: ScaleRounding) -> Law | PiecewiseLaw:
     """Return a law with another rounding; the paper's law becomes a table of two points.
 
+    Raises:
+        UserError: The law scales nothing.
+
     Example:
         >>> str(with_rounding(Law(alpha=1.2, beta=1.1, gamma=1.15), ScaleRounding(depth="nearest")))
         'alpha 1.2, beta 1.1, gamma 1.15, rounded differently'
@@ -196,6 +199,8 @@ def with_rounding(law: Law | PiecewiseLaw, rounding: ScaleRounding) -> Law | Pie
         return law
     if isinstance(law, PiecewiseLaw):
         return law.replace(name=f"{law.name}, rounded differently", rounding=rounding)
+    if law.nominal_growth == 1:
+        raise UserError(f"nothing grows with the law {law}, so it has nothing to round; leave the rounding out")
     points = (LawPoint(phi=0), LawPoint(phi=1, depth=law.alpha, width=law.beta, resolution=law.gamma))
     return PiecewiseLaw(name=f"{law}, rounded differently", points=points, rounding=rounding)
 

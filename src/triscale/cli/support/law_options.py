@@ -11,11 +11,11 @@ from cyclopts import Parameter
 from triscale.errors import UserError, nearest
 from triscale.families.find import find_law
 from triscale.scaling.law import EFFICIENTNET
-from triscale.scaling.named_laws import NAMED_LAWS, law_text
+from triscale.scaling.named_laws import NAMED_LAWS, law_argument
 from triscale.scaling.piecewise import AnyLaw, with_rounding
 from triscale.scaling.rounding import Direction, ScaleRounding
 
-DEFAULT_LAW = law_text(EFFICIENTNET)
+DEFAULT_LAW = law_argument(EFFICIENTNET)
 DIRECTIONS = get_args(Direction)
 ROUNDED = ("width", "depth", "resolution")
 MULTIPLES = ("width", "resolution")

@@ -20,7 +20,8 @@ from triscale.network.cost import si
 from triscale.report.comparison.comparison_content import ComparisonContent
 from triscale.report.content import NamedValue
 from triscale.results.explanation import ComparisonMaps
-from triscale.scaling.named_laws import law_text
+from triscale.scaling.law import Law
+from triscale.scaling.named_laws import NAMED_LAWS, law_argument
 from triscale.search.coefficients.published_coefficients import PAPER, TABLE_3, TABLE_7, PublishedRow
 from triscale.search.compare.results import ComparisonResult, verdict
 
@@ -109,10 +110,10 @@ def _next_commands(compared: ComparisonResult, request: StudyRequest, folder: Pa
     comparison = compared.comparison
     baseline = name_for_commands(request.baseline if comparison.phi == 0 else comparison.baseline, folder)
     best = next(contender for contender in comparison.contenders if contender.way == compared.best.way)
-    law = law_text(comparison.law if compared.has_compound or best.law is None else best.law)
+    law = comparison.law if compared.has_compound or best.law is None else best.law
     budget = si(int(comparison.times * comparison.contenders[0].macs.achieved))
-    commands = (
-        ("triscale", "fit", request.images, "--baseline", baseline, "--law", law, "--budget", budget),
-        ("triscale", "search", "coefficients", request.images, "--baseline", baseline, "--out", "coefficients"),
-    )
+    fit: tuple[str, ...] = ("triscale", "fit", request.images, "--baseline", baseline, "--law", law_argument(law))
+    search = ("triscale", "search", "coefficients", request.images, "--baseline", baseline, "--out", "coefficients")
+    has_text = isinstance(law, Law) or law in NAMED_LAWS.values()  # others, such as those of files, have none
+    commands = ((*fit, "--budget", budget), search) if has_text else (search,)
     return tuple(shown_command(command) for command in commands)
