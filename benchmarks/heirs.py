@@ -104,7 +104,7 @@ def trained(arguments: argparse.Namespace, name: str, seed: int, network: Networ
     row = {
         "marks": marks_of(RunFolder(out), run.model()),
         "start": curve[0].val_score if "weights" in options else None,
-        "epochs": curve[-1].epoch + 1,
+        "epochs": curve[-1].epoch,
         "seconds": time.process_time() - began,
     }
     file.write_text(json.dumps(row))

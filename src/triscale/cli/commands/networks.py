@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
@@ -22,8 +22,6 @@ from triscale.cli.support.options import (
 from triscale.cli.support.terminal import console, print_json, table
 from triscale.errors import UserError
 from triscale.families import FAMILIES
-from triscale.families.census import CensusEntry, census_table
-from triscale.families.census import census as take_census
 from triscale.network.cost import Cost, cost, si
 from triscale.network.custom import AnyNetwork, CustomNetwork
 from triscale.network.latency import Predictor, load_predictor
@@ -36,6 +34,9 @@ from triscale.scaling.law import Scale
 from triscale.scaling.piecewise import AnyLaw
 from triscale.scaling.rounding import RELEASED
 from triscale.scaling.slack import why_slack
+
+if TYPE_CHECKING:
+    from triscale.families.census import CensusEntry
 
 
 def list_(*, census: Annotated[bool, Parameter(negative="")] = False, json: Json = False) -> None:
@@ -80,7 +81,9 @@ def list_(*, census: Annotated[bool, Parameter(negative="")] = False, json: Json
 
 
 def _print_census(*, json: bool) -> None:
-    entries, sources = take_census(), census_table().sources
+    from triscale.families.census import census, census_table
+
+    entries, sources = census(), census_table().sources
     agreeing = sum(entry.agrees for entry in entries)
     networks = len({(entry.row.name, entry.row.resolution) for entry in entries})
     if json:
