@@ -1,7 +1,7 @@
 """Compare trainings from random weights by default settings with ultralytics' classifier, at equal time and cost.
 
 Run with: python benchmarks/from_scratch.py IMAGES... --out DIR [--size 96] [--seconds 360] [--seeds 0]
-          [--baseline efficientnet_b0]
+          [--baselines efficientnet_b0 ...] [--set KEY=VALUE ...]
 
 Needs ultralytics, which is AGPL-3.0 and no dependency of this project. For each set of images and each seed:
 
@@ -9,10 +9,11 @@ Needs ultralytics, which is AGPL-3.0 and no dependency of this project. For each
   epochs; no mixed precision, which a CPU does not have, no plots and no experiment trackers. Its epochs are as many as
   fit into ``--seconds``, by the duration of the second epoch of a short training. Its default patience may end it
   earlier.
-- ``triscale``: ``ts.train(..., from_scratch=True)`` with the baseline scaled to at most the multiply-accumulates of the
-  other network at ``--size``, and nothing else set but seed and epochs. Its epochs are as many as fit into the time
-  that the other training took, by the difference of two short trainings, and at most as many as ``--time-limit``
-  allows.
+- ``triscale``: ``ts.train(..., from_scratch=True)`` with each of the baselines scaled to at most the
+  multiply-accumulates of the other network at ``--size``, and nothing else set but seed, epochs and the settings of
+  the recipe that ``--set`` names. Its epochs are as many as fit into the time that the other training took, by the
+  difference of two short trainings (of more epochs where the stages of a training differ in speed), and at most as
+  many as ``--time-limit`` allows.
 
 Both train on the same files in the folders train, val and test, with one thread, and both keep the epoch that is best
 on val. Sets without a test split are divided once, for all seeds, by triscale's split, which keeps copies of an image
@@ -38,7 +39,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import ultralytics
@@ -55,6 +56,8 @@ from triscale.training.metrics import wilson
 from triscale.training.recipe import SMALL
 
 DEFAULT = "efficientnet_b0"
+SEVERAL = "progressive.stages"
+"""A setting with which the time of an epoch depends on its place in the training."""
 SPLITS = ("train", "val", "test")
 SPARE = 0.05
 """Share of the time that triscale's epochs leave unused, as the short trainings do not measure the speed exactly."""
@@ -62,6 +65,20 @@ TRIAL_EPOCHS = 3
 Z_95 = statistics.NormalDist().inv_cdf(0.975)
 
 Result = dict[str, Any]
+
+
+class Row(NamedTuple):
+    """One training by triscale."""
+
+    baseline: str
+    settings: tuple[str, ...]
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Name of its files."""
+        parts = ["triscale", *([self.baseline] if self.baseline != DEFAULT else []), *self.settings, str(self.seed)]
+        return "-".join(parts)
 
 
 def main() -> None:
@@ -73,7 +90,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=360)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--test-share", type=float, default=0.2)
-    parser.add_argument("--baseline", default=DEFAULT)
+    parser.add_argument("--baselines", nargs="+", default=[DEFAULT])
+    parser.add_argument("--set", nargs="+", default=[], dest="settings", help="settings of the recipe")
     arguments = parser.parse_args()
     LOGGER.setLevel("ERROR")
     print(f"ultralytics {ultralytics.__version__}, torch {torch.__version__}, triscale {ts.__version__}", flush=True)
@@ -84,24 +102,33 @@ def main() -> None:
         counts = [len(files_of(divided / split)) for split in SPLITS]
         print(f"\n{images.name}: {counts[0]} images for training, {counts[1]} for validation, {counts[2]} for test")
         print(f"  ultralytics: {arguments.model} at {arguments.size} px, {macs:,} MACs, {params:,} parameters")
-        pairs = []
+        theirs = []
         for seed in arguments.seeds:
-            theirs = kept(folder / f"ultralytics-{seed}.json", partial(train_theirs, divided, arguments, seed))
-            name = "triscale" if arguments.baseline == DEFAULT else f"triscale-{arguments.baseline}"
-            given = (arguments.baseline, macs, theirs["seconds"], seed)
-            ours = kept(folder / f"{name}-{seed}.json", partial(train_ours, divided, folder / f"{name}-{seed}", *given))
-            if not pairs:
-                print(f"  triscale:    {ours['network']}, {ours['macs']:,} MACs, {ours['params']:,} parameters")
-            pairs.append((ours, theirs))
-            for name, row in (("ultralytics", theirs), ("triscale", ours)):
-                print(
-                    f"  {name:<11} seed {seed}: {accuracy([row['right']])}, {row['seconds']:.0f} s of processor time, "
-                    f"{row['epochs']} epochs",
-                    flush=True,
-                )
-        ours_right, theirs_right = ([row["right"] for row in rows] for rows in zip(*pairs, strict=True))
-        print(f"  ultralytics: {accuracy(theirs_right)}\n  triscale:    {accuracy(ours_right)}")
-        print(f"  triscale - ultralytics: {difference(ours_right, theirs_right)}", flush=True)
+            theirs.append(kept(folder / f"ultralytics-{seed}.json", partial(train_theirs, divided, arguments, seed)))
+            print_row("ultralytics", seed, theirs[-1])
+        print(f"  ultralytics: {accuracy([row['right'] for row in theirs])}")
+        for baseline in arguments.baselines:
+            ours = []
+            for seed, other in zip(arguments.seeds, theirs, strict=True):
+                row = Row(baseline, tuple(arguments.settings), seed)
+                out = folder / row.name
+                make = partial(train_ours, divided, out, row, macs, other["seconds"])
+                ours.append(kept(out.with_name(f"{row.name}.json"), make))
+                if len(ours) == 1:
+                    network, own_macs, own_params = (ours[0][key] for key in ("network", "macs", "params"))
+                    print(f"  triscale:    {network}, {own_macs:,} MACs, {own_params:,} parameters")
+                print_row("triscale", seed, ours[-1])
+            both = [[row["right"] for row in rows] for rows in (ours, theirs)]
+            print(f"  {' '.join((baseline, *arguments.settings))}: {accuracy(both[0])}")
+            print(f"  triscale - ultralytics: {difference(*both)}", flush=True)
+
+
+def print_row(name: str, seed: int, row: Result) -> None:
+    print(
+        f"  {name:<11} seed {seed}: {accuracy([row['right']])}, {row['seconds']:.0f} s of processor time, "
+        f"{row['epochs']} epochs",
+        flush=True,
+    )
 
 
 def divide(images: Path, to: Path, test_share: float) -> Path:
@@ -192,27 +219,27 @@ def run_theirs(divided: Path, out: Path, name: str, size: int, seed: int, epochs
     }
 
 
-def train_ours(divided: Path, out: Path, baseline: str, macs: int, limit: float, seed: int) -> Result:
-    one, several = (
-        alone(run_ours, divided, out / f"trial-{epochs}", baseline, macs, seed, epochs)["seconds"]
-        for epochs in (1, 1 + TRIAL_EPOCHS)
-    )
-    epoch = (several - one) / TRIAL_EPOCHS
-    fitting = math.floor(((1 - SPARE) * limit - (one - epoch)) / epoch)
+def train_ours(divided: Path, out: Path, row: Row, macs: int, limit: float) -> Result:
     longest = MAX_STRETCH * automatic_epochs(SMALL.epochs, len(files_of(divided / "train")))
-    return alone(run_ours, divided, out / "whole", baseline, macs, seed, min(longest, fitting))
+    # With progressive learning, eight epochs and more have all stages in equal shares.
+    lengths = (8, 32) if any(setting.startswith(SEVERAL) for setting in row.settings) else (1, 1 + TRIAL_EPOCHS)
+    few, more = (alone(run_ours, divided, out / f"trial-{epochs}", row, macs, epochs)["seconds"] for epochs in lengths)
+    epoch = (more - few) / (lengths[1] - lengths[0])
+    fitting = math.floor(((1 - SPARE) * limit - (few - lengths[0] * epoch)) / epoch)
+    return alone(run_ours, divided, out / "whole", row, macs, min(longest, fitting))
 
 
-def run_ours(divided: Path, out: Path, baseline: str, macs: int, seed: int, epochs: int) -> Result:
+def run_ours(divided: Path, out: Path, row: Row, macs: int, epochs: int) -> Result:
     shutil.rmtree(out, ignore_errors=True)
     began = time.process_time()
     run = ts.train(
         divided,
-        baseline,
+        row.baseline,
         budget=ts.Budget(macs=macs),
         from_scratch=True,
         epochs=epochs,
-        seed=seed,
+        settings=dict(setting.split("=", 1) for setting in row.settings),
+        seed=row.seed,
         threads=1,
         workers=0,
         allow_leak=True,
