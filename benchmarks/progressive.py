@@ -1,6 +1,6 @@
 """Accuracy and time of trainings from random weights with progressive learning, compared with full images throughout.
 
-Run with: python benchmarks/progressive.py IMAGES... --out DIR [--network efficientnet_b0] [--macs 36M] [--epochs 60 ...]
+Run with: python benchmarks/progressive.py IMAGES... --out DIR [--network efficientnet_b0] [--macs 36M] [--epochs 60]
           [--seeds 0] [--set progressive.stages=4 progressive.size=0.427]
 
 For each set of images and each seed, the network is trained with the default recipe and a number of epochs (one for
