@@ -9,6 +9,7 @@ import pytest
 
 from cli.command import refused, run
 from conftest import write_classes
+from sizes import stressed
 from triscale.jobs.core.run import RunFolder
 from triscale.serve.model import ServedModel
 
@@ -32,8 +33,8 @@ def test_run_predicts_exports_and_is_served_after_its_images_have_moved(capsys, 
 @pytest.mark.parametrize(
     "command",
     [
-        ("evaluate",), ("explain",), ("export", "--precision", "int8", "--bound", "100"),
-        ("deploy", "--precisions", "float32"), ("report",),
+        ("evaluate",), ("explain",), ("report",),
+        *stressed((("export", "--precision", "int8", "--bound", "100"),), (("deploy", "--precisions", "float32"),)),
     ],
 )  # fmt: skip
 def test_command_attaches_moved_images_again(capsys, moved, command):
@@ -46,6 +47,7 @@ def test_command_attaches_moved_images_again(capsys, moved, command):
     assert run(capsys, "evaluate", folder).code == 0
 
 
+@pytest.mark.stress
 @pytest.mark.usefixtures("one_engine")
 def test_deployment_after_images_have_moved_says_why_there_are_no_lower_precisions(capsys, moved):
     folder, _ = moved

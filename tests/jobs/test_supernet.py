@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import pickle
 import random
-import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -205,33 +204,38 @@ def test_stopped_training_resumes_bitwise_identical(split, residual, whole, tmp_
     assert weights(tmp_path) == whole
 
 
-def work(folder, spec, split, reached) -> None:
-    torch.set_num_threads(1)
+TRAINING = """
+import sys, time
+from pathlib import Path
+import torch
+from triscale.data.pipeline.split import Split
+from triscale.jobs.studies.supernet import SupernetSpec, train_supernet
+from triscale.training.context import ExecutionContext
 
-    def on_epoch() -> None:
-        reached.value += 1
-        time.sleep(0.3)
+def on_epoch():
+    print("epoch", flush=True)
+    time.sleep(0.3)
 
-    train_supernet(spec, split, folder, execution(), on_epoch)
-    os._exit(0)
+torch.set_num_threads(1)
+spec, split, out = map(Path, sys.argv[1:])
+print("begin", flush=True)
+train_supernet(SupernetSpec.load(spec), Split.load(split), out, ExecutionContext(), on_epoch)
+"""
 
 
 @pytest.mark.process
 def test_killed_training_resumes_bitwise_identical(split, residual, whole, tmp_path):
-    context = multiprocessing.get_context("fork")
-    for epochs in (0, 1):
-        reached = context.Value("i", 0)
-        process = context.Process(target=work, args=(tmp_path, residual, split, reached), daemon=True)
-        process.start()
-        until = time.monotonic() + 60
-        while reached.value < epochs and time.monotonic() < until:
-            time.sleep(0.005)
-        time.sleep(0.2 if epochs == 0 else 0.02)
-        os.kill(process.pid, signal.SIGKILL)
-        process.join()
-        assert not RunFolder(tmp_path).weights_file.exists()
-    train_supernet(residual, split, tmp_path, execution())
-    assert weights(tmp_path) == whole
+    residual.save(tmp_path / "spec.json")
+    split.save(tmp_path / "split.json")
+    files = (tmp_path / "spec.json", tmp_path / "split.json", tmp_path / "supernet")
+    for line, seconds in (("begin", 0.2), ("epoch", 0.02)):
+        with subprocess.Popen([sys.executable, "-c", TRAINING, *files], stdout=subprocess.PIPE, text=True) as process:
+            assert any(found.strip() == line for found in process.stdout), f"the training ended before {line}"
+            time.sleep(seconds)
+            process.kill()
+        assert not RunFolder(files[-1]).weights_file.exists()
+    train_supernet(residual, split, files[-1], execution())
+    assert weights(files[-1]) == whole
 
 
 def test_invalid_training_is_rejected(trained, split, residual, tmp_path):

@@ -9,6 +9,7 @@ import safetensors.torch
 
 from cli.command import refused, run
 from conftest import write_classes
+from sizes import stressed
 from triscale.jobs.core.run import RunFolder
 from triscale.jobs.training.speed import STEPS
 from triscale.training.distillation import MatchingTeacher
@@ -21,7 +22,7 @@ def folder(tmp_path_factory):
     return write_classes(tmp_path_factory.mktemp("taught") / "images", 24)
 
 
-@pytest.mark.parametrize("inputs", ["augmented", "original"])
+@pytest.mark.parametrize("inputs", ["augmented", *stressed("original")])
 def test_student_resumes_bitwise_and_differs_from_an_untaught_one(
     capsys, folder, tiny_file, trained_run, tmp_path, inputs
 ):

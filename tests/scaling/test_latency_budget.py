@@ -94,7 +94,7 @@ def test_infeasible_latency_error_reports_minimum():
 
 def test_latency_of_custom_model_is_not_predicted():
     own = CustomNetwork(name="own", function="somewhere:build")
-    with pytest.raises(BudgetError, match="latency prediction does not support"):
+    with pytest.raises(BudgetError, match="does not predict the latency of custom models such as own; without it"):
         fit_any(own, EFFICIENTNET, Budget(latency=20), EVERYTHING)
 
 

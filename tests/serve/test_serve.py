@@ -99,7 +99,7 @@ def test_profile_predicts_latency_of_fitted_network(served_run):
         ("POST", "/api/predict", b"\xff\xd8\xff\xe0" + bytes(200), 415, "not a readable image"),
         ("POST", "/api/predict?top=0", b"x", 422, "greater than or equal to 1"),
         ("GET", "/api/scale?budget=abc", None, 422, "Cannot read the budget"),
-        ("GET", "/api/scale?budget=1M", None, 422, "No network scaled from"),
+        ("GET", "/api/scale?budget=1K", None, 422, "No network scaled from"),
         ("GET", "/api/scale?budget=1", None, 422, "give a unit"),
         ("GET", "/api/scale", None, 422, "query parameter 'budget' is missing"),
         ("GET", "/api/predict", None, 405, "takes POST, not GET; send the bytes of an image file, a form"),

@@ -13,7 +13,7 @@ from triscale.network.latency import Predictor, predict
 from triscale.network.memory_estimate import inference_bytes, training_bytes
 from triscale.network.spec import Network
 from triscale.notebook import html_table
-from triscale.record import Record
+from triscale.record import Record, SparseRecord
 from triscale.scaling.apply import scale_by_law
 from triscale.scaling.budget import MICROSECONDS, NO_PROFILE, Budget, BudgetedCounts, cost_value, format_cost
 from triscale.scaling.chain import RESOLUTION, STEM, Chain, Dimension, ScalingStep
@@ -56,7 +56,7 @@ class Limit(Record):
         return f"{achieved} of {requested} ({self.used:.1%} used)"
 
 
-class Fit(Record):
+class Fit(SparseRecord):
     """The network fitted to a budget.
 
     Attributes:
@@ -69,6 +69,7 @@ class Fit(Record):
         limits: Each limit of the budget, requested and achieved.
         binding: Name of the limit that is used most.
         predictor: The latency predictor, if latency is limited.
+        measured: How the latency of a custom model was measured, if limited; left out of JSON otherwise.
 
     Example:
         >>> from triscale.families import get
@@ -80,6 +81,7 @@ class Fit(Record):
 
     kind_name: ClassVar[str] = "fit"
     schema_number: ClassVar[int] = 2
+    sparse: ClassVar[tuple[str, ...]] = ("measured",)
 
     network: AnyNetwork
     baseline: str
@@ -90,6 +92,7 @@ class Fit(Record):
     limits: tuple[Limit, ...]
     binding: str
     predictor: Predictor | None = None
+    measured: str | None = None
 
     def __repr__(self) -> str:
         """Return network, phi and limits in short form."""

@@ -10,10 +10,13 @@ from triscale.errors import BudgetError, NetworkError
 from triscale.network.cost import Counts
 from triscale.network.custom import CustomNetwork
 from triscale.scaling.apply import scale_by_law
-from triscale.scaling.budget import Budget
+from triscale.scaling.budget import Budget, BudgetedCounts, cost_value
 from triscale.scaling.fit import Fit, make_fit, too_small_message, unreachable_message
 from triscale.scaling.law import ScalingLaw
 from triscale.scaling.piecewise import AnyLaw
+
+Count = Callable[[CustomNetwork], Counts | BudgetedCounts]
+"""Returns the counts of a custom model, with its latency if that is limited."""
 
 MAX_TRACED_PHI = 16.0
 MULTIPLIERS = ("depth", "width")
@@ -21,9 +24,7 @@ MULTIPLIERS = ("depth", "width")
 MIN_TRACED_STEP = 1 / 256
 
 
-def fit_budget_traced(
-    network: CustomNetwork, law: AnyLaw, budget: Budget, count: Callable[[CustomNetwork], Counts]
-) -> Fit:
+def fit_budget_traced(network: CustomNetwork, law: AnyLaw, budget: Budget, count: Count) -> Fit:
     """Fit a custom model to a budget, with a function that counts its cost.
 
     The search begins at phi 0, where the model runs, and goes only towards the budget. A size at which the model fails
@@ -74,7 +75,7 @@ def _grows_layers(law: ScalingLaw) -> bool:
     return any(not math.isinf(law.phi_for(axis, 2.0, place)) for axis in ("depth", "width") for place in (0.0, 1.0))
 
 
-def ignored_multipliers(network: CustomNetwork, count: Callable[[CustomNetwork], Counts]) -> tuple[str, ...]:
+def ignored_multipliers(network: CustomNetwork, count: Count) -> tuple[str, ...]:
     """Return which of depth and width a custom model ignores: doubled, they change neither its weights nor its MACs.
 
     Args:
@@ -84,7 +85,7 @@ def ignored_multipliers(network: CustomNetwork, count: Callable[[CustomNetwork],
 
     def figures(counted: CustomNetwork) -> tuple[int, int]:
         counts = count(counted)
-        return counts.params, counts.macs
+        return cost_value(counts, "params"), cost_value(counts, "macs")
 
     own, ignored = figures(network), []
     for name in MULTIPLIERS:
@@ -113,7 +114,7 @@ class _Probe:
     network: CustomNetwork
     law: AnyLaw
     budget: Budget
-    count: Callable[[CustomNetwork], Counts]
+    count: Count
 
     def at(self, phi: float) -> CustomNetwork:
         return scale_by_law(self.network, self.law, phi)

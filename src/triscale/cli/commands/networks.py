@@ -261,6 +261,8 @@ def _print_fit(baseline: AnyNetwork, fit: Fit, budget: Budget, predictor: Predic
     for limit in fit.limits:
         bound = "  (binding)" if limit.name == fit.binding and len(fit.limits) > 1 else ""
         console.print(f"budget: {limit}{bound}", markup=False)
+    if fit.measured is not None:
+        console.print(f"the latency is {fit.measured}", markup=False)
     if fit.steps:
         console.print(f"extra steps that use up the remaining budget: {', '.join(fit.steps)}", markup=False)
     if isinstance(baseline, Network) and (reason := why_slack(baseline, fit, budget, predictor)):

@@ -77,6 +77,8 @@ def announce(spec: RunSpec, device: str) -> None:
             error_console.print(f"the rest of the budget stays unused: {reason}", markup=False)
         if spec.fit.predictor is not None:
             error_console.print(f"the latency is predicted for {spec.fit.predictor}", markup=False)
+        if spec.fit.measured is not None:
+            error_console.print(f"the latency is {spec.fit.measured}", markup=False)
     memory = memory_of(spec, choose_device(device))
     if memory is None:
         return

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from triscale.deploy.engines.program import program_of
 from triscale.errors import BudgetError, ExportError
+from triscale.jobs.core.traced_latency import fit_latency_traced
 from triscale.network.cost import Cost, Counts, cost, count_network
 from triscale.network.custom import AnyNetwork, CustomNetwork
 from triscale.network.latency import Predictor
@@ -15,6 +16,7 @@ from triscale.scaling.budget import Budget
 from triscale.scaling.fit import Fit, fit_budget
 from triscale.scaling.fit_traced import fit_budget_traced, ignored_multipliers, ignored_note
 from triscale.scaling.piecewise import AnyLaw
+from triscale.training.context import DEFAULT_CONTEXT, ExecutionContext
 
 
 def cost_of(network: AnyNetwork) -> Cost:
@@ -57,11 +59,17 @@ def check_sides(network: AnyNetwork, sides: Iterable[int]) -> None:
             trace_cost(network.replace(resolution=side))
 
 
-def fit_any(network: AnyNetwork, law: AnyLaw, budget: Budget, predictor: Predictor | None = None) -> Fit:
-    """Fit any network to a budget.
+def fit_any(
+    network: AnyNetwork,
+    law: AnyLaw,
+    budget: Budget,
+    predictor: Predictor | None = None,
+    context: ExecutionContext = DEFAULT_CONTEXT,
+) -> Fit:
+    """Fit any network to a budget; the latency of a custom model is measured on this machine.
 
     Raises:
-        BudgetError: The budget cannot be met, or limits the latency of a custom model.
+        BudgetError: The budget cannot be met, or limits the memory of a custom model.
     """
     if isinstance(network, CustomNetwork):
         if budget.memory is not None or budget.training_memory is not None:
@@ -69,10 +77,12 @@ def fit_any(network: AnyNetwork, law: AnyLaw, budget: Budget, predictor: Predict
                 f"memory is not limited for custom models such as {network.name}; limit MACs, parameters or "
                 "activations, for example with --budget 400M"
             )
-        if budget.latency is not None:
+        if predictor is not None:
             raise BudgetError(
-                f"latency prediction does not support custom models such as {network.name}; limit MACs or parameters, "
-                "for example with --budget 400M"
+                f"a device profile does not predict the latency of custom models such as {network.name}; without it, "
+                "the latency is measured on this machine"
             )
+        if budget.latency is not None:
+            return fit_latency_traced(network, law, budget, context)
         return fit_budget_traced(network, law, budget, trace_counts)
     return fit_budget(network, law, budget, predictor)

@@ -8,17 +8,18 @@ from triscale.jobs.core.run import Request
 from triscale.network.custom import AnyNetwork
 from triscale.network.spec import BatchNorm, Network
 from triscale.scaling.fit import Fit
+from triscale.training.context import ExecutionContext
 from triscale.training.recipe import BySize, Recipe
 
 
-def resolve(request: Request, classes: int) -> tuple[AnyNetwork, Fit | None]:
+def resolve(request: Request, classes: int, context: ExecutionContext) -> tuple[AnyNetwork, Fit | None]:
     """Return the network to train, with the number of classes, the recipe's drop rates and within the budget."""
     network = for_classes(request.network, classes, request.recipe)
     if request.budget is None:
         return network, None
     if request.law is None:
         raise RunError("a budget requires a scaling law; give --law")
-    fit = fit_any(network, request.law, request.budget, request.predictor)
+    fit = fit_any(network, request.law, request.budget, request.predictor, context)
     return with_dropout(fit.network, request.recipe, fit.phi), fit
 
 

@@ -65,7 +65,7 @@ def settle(
     classes, missing = len(split.classes), ""
     request = request.replace(recipe=with_flip(request.recipe, split.classes))
     objective_of(request.recipe, split)  # refuses a loss that does not suit the labels, before anything is written
-    network, fit = resolve(request, classes)
+    network, fit = resolve(request, classes, context)
     if request.open is not None and request.open.weights:
         published = find_published(request.network, network, context, offline=conditions.offline)
         if published.weights is None:
@@ -75,7 +75,7 @@ def settle(
             context.progress.note(published.message)
             recipe = with_flip(request.open.pretrained, split.classes)
             request = request.replace(start=published.weights, recipe=recipe)
-            network, fit = resolve(request, classes)
+            network, fit = resolve(request, classes, context)
     if request.start is not None:
         check_initial_weights(request.start, network)
     check_kept_head(request, split.classes)
