@@ -11,6 +11,7 @@ import pytest
 from cli.command import refused, run
 from conftest import write_classes
 from triscale.errors import Interrupted, SearchError
+from triscale.families import get
 from triscale.jobs.search import search_baseline
 from triscale.jobs.studies.requests import BaselineSearchRequest
 from triscale.network.latency import NAMES, Predictor, predict
@@ -222,3 +223,18 @@ def test_empty_space_is_rejected(capsys, folder, tiny_file, tmp_path):
     line = refused(capsys, "search", "baseline", folder, "--skeleton", tiny_file, "--space", file, "--target", "1M",
                    "--out", tmp_path / "new", *OPTIONS)  # fmt: skip
     assert "empty space" in line
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize(
+    ("skeleton", "space"), [("efficientnetv2_b0", "efficientnet_v2"), ("mobilenet_v4_conv_small", "mobilenet_v4")]
+)
+def test_spaces_of_newer_blocks_are_searched(capsys, folder, tmp_path, skeleton, space):
+    get(skeleton).replace(resolution=32).save(tmp_path / "skeleton.json")
+    arguments = ("search", "baseline", folder, "--skeleton", tmp_path / "skeleton.json", "--space", space,
+                 "--target", "6M", "--trials", 2, "--epochs", 1, "--batch", 2, "--finalists", 0,
+                 "--set", "val_share=0.25", "--out", tmp_path / "found")  # fmt: skip
+    result = run(capsys, *arguments)
+    assert result.code == 0, result.err
+    found = BaselineSearchResult.load(tmp_path / "found" / "found.json")
+    assert found.space.find(found.network.replace(classes=found.space.skeleton.classes)) is not None

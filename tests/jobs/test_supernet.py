@@ -268,6 +268,8 @@ SPACES = [
     around(get("mobilenet_v2@32"), "small", (32, 48)),
     around(get("efficientnet_b0"), "tiny"),
     around(get("resnet50@32"), "resnet"),
+    around(get("efficientnetv2_b0").replace(resolution=64), "efficientnet_v2"),
+    around(get("mobilenet_v4_conv_small").replace(resolution=64), "mobilenet_v4", (64, 96)),
     # 0.95 of 23 channels is rounded to more than 23.
     make_space(
         "odd",
@@ -294,7 +296,7 @@ def test_corners_contain_weights_of_every_network(number, chance):
 
 
 def test_corners_are_networks_of_the_space():
-    for space, number in zip(SPACES, (3, 1, 1, 2, 2), strict=True):
+    for space, number in zip(SPACES, (3, 1, 1, 2, 4, 5, 2), strict=True):
         found = corners(space)
         assert len(found) == number
         assert all(space.find(network) is not None for network in found)

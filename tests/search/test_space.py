@@ -17,6 +17,8 @@ from triscale.search.baseline.options import MENUS, Choices, Options, round_to_w
 from triscale.search.baseline.space import around, make_space, mnasnet
 
 SPACE = mnasnet()
+V2_SPACE = around(get("efficientnetv2_b0"), "efficientnet_v2")
+V4_SPACE = around(get("mobilenet_v4_conv_medium"), "mobilenet_v4")
 
 
 def styled(like: Network) -> Network:
@@ -47,6 +49,19 @@ def test_mobilenet_space_contains_published_networks(name):
     assert count_network(space.network(sample)) == count_network(published)
 
 
+@pytest.mark.parametrize(
+    ("space", "published"),
+    [(V2_SPACE, "efficientnetv2_b0"), (V4_SPACE, "mobilenet_v4_conv_medium"), (V2_SPACE, "efficientnetv2_b1")],
+)
+def test_newer_spaces_contain_published_networks(space, published):
+    network = get(published)
+    if published == "efficientnetv2_b1":  # the widths and depths of B0, a resolution and layers more
+        space = around(get("efficientnetv2_b0"), "efficientnet_v2", (192, network.resolution))
+    sample = space.find(network)
+    assert sample is not None
+    assert space.network(sample).structure == network.structure
+
+
 def test_space_contains_its_skeleton():
     sample = SPACE.find(get("mobilenet_v2"))
     assert sample is not None
@@ -59,19 +74,19 @@ def test_space_size_is_product_of_choices():
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(0, 2**32 - 1))
-def test_samples_and_mutants_are_valid_networks(seed):
+@given(st.sampled_from([SPACE, V2_SPACE, V4_SPACE]), st.integers(0, 2**32 - 1))
+def test_samples_and_mutants_are_valid_networks(space, seed):
     rng = random.Random(seed)
-    sample = SPACE.sample(rng)
-    mutant = SPACE.mutate(sample, rng)
+    sample = space.sample(rng)
+    mutant = space.mutate(sample, rng)
     assert sum(old != new for old, new in zip(sample, mutant, strict=True)) == 1
     for one in (sample, mutant):
-        network = SPACE.network(one)
+        network = space.network(one)
         assert Network.from_json(network.to_json()) == network
         assert count_network(network).macs > 0
-        found = SPACE.find(network)
+        found = space.find(network)
         assert found is not None
-        assert SPACE.network(found).structure == network.structure
+        assert space.network(found).structure == network.structure
 
 
 def test_mutants_are_sampled_uniformly():

@@ -68,7 +68,8 @@ def baseline(
     skeleton
         A published name or a JSON file of a network; the space varies its blocks, widths and repeats.
     space
-        mnasnet, its subspaces mbconv, small and tiny, resnet for ResNet skeletons, or a JSON file of choices.
+        mnasnet, its subspaces mbconv, small and tiny, efficientnet_v2, mobilenet_v4, resnet for ResNet skeletons, or a
+        JSON file of choices.
     resolutions
         Resolutions in pixels to choose from; by default that of the skeleton.
     cost

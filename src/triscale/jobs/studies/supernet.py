@@ -29,7 +29,7 @@ from triscale.network.cost import count_network
 from triscale.network.spec import Network
 from triscale.nn.supernet import Supernet
 from triscale.record import Record
-from triscale.search.baseline.options import Operation, Options
+from triscale.search.baseline.options import Options
 from triscale.search.baseline.space import Sample as Point
 from triscale.search.baseline.space import Space
 from triscale.search.study.trial import Job, Score
@@ -129,8 +129,8 @@ def make_supernet(spec: SupernetSpec) -> Supernet:
 def corners(space: Space) -> tuple[Network, ...]:
     """Return networks that together contain the largest block of every kind in every stage, most expensive first.
 
-    Blocks of different kinds share no weights. The kinds are the full convolution, the inverted bottleneck with and
-    without expansion, and each residual block.
+    Blocks of different kinds share no weights. The kinds are the full convolution, the inverted bottlenecks with and
+    without expansion, MobileNetV4's block with and without its first kernel, and each other block.
     """
     options = space.choices.options
     kinds = [_kinds(of_block) for of_block in (options if len(options) > 1 else options * len(space.skeleton.stages))]
@@ -141,30 +141,39 @@ def corners(space: Space) -> tuple[Network, ...]:
     return tuple(sorted(networks, key=lambda network: -count_network(network).macs))
 
 
-def _kinds(options: Options) -> list[tuple[Operation, int]]:
-    """Return the operation and its largest expansion for each kind of block."""
-    kinds: dict[str, tuple[Operation, int]] = {}
+Kind = dict[str, object]
+"""The options that a kind of block fixes, by choice."""
+
+
+def _kinds(options: Options) -> list[Kind]:
+    """Return the options of the largest block of each kind."""
+    kinds: dict[tuple[str, bool], Kind] = {}
     for operation in options.operations:
-        if operation != "mbconv":
-            kinds.setdefault(operation, (operation, options.expansions[0]))
-            continue
         for expansion in sorted(options.expansions, reverse=True):
-            kinds.setdefault("separable" if expansion == 1 else "mbconv", (operation, expansion))
+            for start in sorted(options.starts, reverse=True):
+                match operation:
+                    case "mbconv" if expansion == 1:
+                        kind = ("separable", False)
+                    case "fused_mbconv":
+                        kind = (operation, expansion == 1)
+                    case "universal":
+                        kind = (operation, start == 0)
+                    case _:
+                        kind = (operation, False)
+                kinds.setdefault(kind, {"operations": operation, "expansions": expansion, "starts": start})
     return list(kinds.values())
 
 
-def _corner(space: Space, chosen: Sequence[tuple[Operation, int]]) -> Point:
-    """Return the sample with these operations and expansions, and the largest option of every other choice."""
+def _corner(space: Space, kinds: Sequence[Kind]) -> Point:
+    """Return the sample with a kind of block in each stage, and the largest option of every other choice."""
     sample = []
     for position, choice in enumerate(space.free_choices):
         sizes: Sequence[object] = choice.options
         match choice.name, choice.block:
             case "skips", _:
                 sizes = range(len(sizes), 0, -1)  # Skips have no weights, so any option will do.
-            case "operations", int(block):
-                sizes = [operation == chosen[block][0] for operation in choice.options]
-            case "expansions", int(block):
-                sizes = [expansion == chosen[block][1] for expansion in choice.options]
+            case "operations" | "expansions" | "starts", int(block):
+                sizes = [option == kinds[block][choice.name] for option in choice.options]
             case "widths", int(block):
                 sizes = [_with_option(space, position, i).stages[block].width for i in range(len(choice.options))]
         sample.append(max(range(len(sizes)), key=sizes.__getitem__))  # type: ignore[arg-type]

@@ -8,21 +8,44 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
-from triscale.network.spec import Basic, Block, Bottleneck, Conv, Kernel, MBConv, Skip, Stage
-from triscale.record import Record
+from triscale.network.spec import (
+    Basic,
+    Block,
+    Bottleneck,
+    Conv,
+    FusedMBConv,
+    Kernel,
+    MBConv,
+    Skip,
+    Stage,
+    UniversalBottleneck,
+)
+from triscale.record import Record, SparseRecord
 
-Operation = Literal["conv", "separable", "mbconv", "basic", "bottleneck"]
+Operation = Literal[
+    "conv", "separable", "mbconv", "fused_mbconv", "universal", "convnext", "feed_forward", "basic", "bottleneck"
+]
+MOBILE: frozenset[Operation] = frozenset(
+    {"conv", "separable", "mbconv", "fused_mbconv", "universal", "convnext", "feed_forward"}
+)
+RESIDUAL: frozenset[Operation] = frozenset({"basic", "bottleneck"})
 
 
-class Options(Record):
+class Options(SparseRecord):
     """The options for a block. A sample holds indices into these tuples, in the order of the fields.
 
     ``operations``: ``conv`` is a full convolution. ``separable`` is a depthwise and a linear 1x1 convolution (MnasNet's
     SepConv, an inverted bottleneck of expansion 1). ``mbconv`` is an inverted bottleneck with one of the
-    ``expansions``. ``basic`` and ``bottleneck`` are the blocks of ResNets. ``se_ratios`` apply to separable and mbconv,
-    ``skips`` to these and conv. ``widths`` are multipliers of the width of the skeleton's block, ``layers`` are added
-    to its repeats.
+    ``expansions``, ``fused_mbconv`` EfficientNetV2's with a full convolution. ``universal``, ``convnext`` and
+    ``feed_forward`` are MobileNetV4's: with one of the ``kernels`` after the expansion, with one before it, and without
+    one; in a block with a stride, which needs a kernel, ``feed_forward`` is ``convnext``. ``basic`` and ``bottleneck``
+    are the blocks of ResNets. ``se_ratios`` apply to separable, mbconv and fused_mbconv, ``skips`` to all but basic and
+    bottleneck. ``widths`` are multipliers of the width of the skeleton's block, ``layers`` are added to its repeats.
+    ``starts`` are sides of a kernel of ``universal`` before the expansion, 0 for none; they are left out of JSON if
+    there is no other.
     """
+
+    sparse: ClassVar[tuple[str, ...]] = ("starts",)
 
     operations: tuple[Operation, ...] = ("conv", "separable", "mbconv")
     kernels: tuple[Kernel, ...] = (3, 5)
@@ -31,6 +54,7 @@ class Options(Record):
     skips: tuple[Skip, ...] = ("identity", "none", "pool")
     widths: tuple[float, ...] = (0.75, 1.0, 1.25)
     layers: tuple[int, ...] = (-1, 0, 1)
+    starts: tuple[Literal[0, 3, 5, 7], ...] = (0,)
 
     @field_validator("*")
     @classmethod
@@ -61,8 +85,17 @@ MENUS: dict[str, Options] = {
     "small": Options(operations=("mbconv",), skips=("identity",), se_ratios=(0.25,), widths=(1.0,)),
     "tiny": Options(operations=("mbconv",), skips=("identity",), se_ratios=(0.25,), widths=(1.0,), layers=(0,)),
     "resnet": Options(operations=("basic", "bottleneck"), skips=("identity",), expansions=(6,), se_ratios=(0.0,)),
+    "efficientnet_v2": Options(operations=("fused_mbconv", "mbconv"), skips=("identity",), expansions=(1, 4, 6)),
+    "mobilenet_v4": Options(
+        operations=("fused_mbconv", "universal", "convnext", "feed_forward"),
+        skips=("identity",),
+        expansions=(2, 3, 4, 6),
+        se_ratios=(0.0,),
+        starts=(0, 3, 5),
+    ),
 }
-"""Options by name: ``mbconv``, ``small`` and ``tiny`` are subsets of ``mnasnet``; ``resnet`` fits ResNet skeletons."""
+"""Options by name: ``mbconv``, ``small`` and ``tiny`` are subsets of ``mnasnet``; ``resnet`` fits ResNet skeletons;
+``efficientnet_v2`` has the choices of Tan & Le 2021, and ``mobilenet_v4`` the blocks of Qin et al. 2024."""
 
 
 class Choices(Record):
@@ -103,14 +136,15 @@ def stage_of(of_skeleton: Stage, options: Options, point: tuple[int, ...]) -> St
         point: An index into each of the options, in the order of :data:`NAMES`.
     """
     chosen = {name: getattr(options, name)[index] for name, index in zip(NAMES, point, strict=True)}
-    factor = chosen["widths"]
+    factor, operation = chosen["widths"], chosen["operations"]
     return Stage(
         block=_cached_block(
-            chosen["operations"],
+            "convnext" if operation == "feed_forward" and of_skeleton.stride > 1 else operation,
             chosen["kernels"],
             chosen["expansions"],
             chosen["se_ratios"],
             chosen["skips"],
+            chosen["starts"],
             of_skeleton.block.activation,
         ),
         width=of_skeleton.width if factor == 1 else round_to_width(of_skeleton.width * factor),
@@ -123,9 +157,10 @@ def stage_of(of_skeleton: Stage, options: Options, point: tuple[int, ...]) -> St
 
 @lru_cache(maxsize=65536)
 def _cached_block(
-    operation: Operation, kernel: int, expansion: int, se_ratio: float, skip: Skip, activation: str
+    operation: Operation, kernel: int, expansion: int, se_ratio: float, skip: Skip, start: int, activation: str
 ) -> Block:
     common = {"kernel": kernel, "activation": activation}
+    universal = {"expansion": expansion, "activation": activation, "skip": skip}
     match operation:
         case "conv":
             return Conv.model_validate(common | {"skip": skip})
@@ -133,6 +168,14 @@ def _cached_block(
             return MBConv.model_validate(common | {"expansion": 1, "se_ratio": se_ratio, "skip": skip})
         case "mbconv":
             return MBConv.model_validate(common | {"expansion": expansion, "se_ratio": se_ratio, "skip": skip})
+        case "fused_mbconv":
+            return FusedMBConv.model_validate(common | {"expansion": expansion, "se_ratio": se_ratio, "skip": skip})
+        case "universal":
+            return UniversalBottleneck.model_validate(universal | {"start": start or None, "kernel": kernel})
+        case "convnext":
+            return UniversalBottleneck.model_validate(universal | {"start": kernel, "kernel": None})
+        case "feed_forward":
+            return UniversalBottleneck.model_validate(universal | {"start": None, "kernel": None})
         case "basic":
             return Basic.model_validate(common)
         case "bottleneck":

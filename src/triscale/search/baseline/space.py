@@ -20,13 +20,10 @@ from triscale.network.cost import count_network
 from triscale.network.spec import Network, Stage
 from triscale.record import Record
 from triscale.scaling.budget import cost_value, format_cost
-from triscale.search.baseline.options import MENUS, NAMES, Choices, Options, stage_of
+from triscale.search.baseline.options import MENUS, MOBILE, NAMES, RESIDUAL, Choices, Options, stage_of
 
 Sample = tuple[int, ...]
 """One index for each choice of a space."""
-
-_LIGHT: frozenset[str] = frozenset({"conv", "separable", "mbconv"})
-_RESIDUAL: frozenset[str] = frozenset({"basic", "bottleneck"})
 
 
 class Random(Protocol):
@@ -70,7 +67,7 @@ class Space(Record):
                 "one set for all, or one for each"
             )
         for number, (stage, of_block) in enumerate(zip(stages, self._of_blocks, strict=True)):
-            group = _RESIDUAL if stage.block.kind in _RESIDUAL else _LIGHT
+            group = RESIDUAL if stage.block.kind in RESIDUAL else MOBILE
             if not set(of_block.operations) <= group:
                 raise ValueError(
                     f"stage {number} of {self.skeleton.name} has {stage.block.kind} blocks, for which the space has no "
