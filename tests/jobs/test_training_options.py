@@ -1,6 +1,7 @@
 """Training options: cost estimate, time limit, live report, disk space, initial weights."""
 
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -107,10 +108,29 @@ def test_report_is_updated_during_training(capsys, folder, tiny_file, tmp_path, 
 
     monkeypatch.setattr(jobs_fit, "write_run_report", kept)
     monkeypatch.setattr(jobs_fit, "REPORT_SECONDS", 0.0)
+    monkeypatch.setattr(jobs_fit, "REPORT_SHARE", math.inf)
     assert run(capsys, "train", folder, "--network", tiny_file, "--out", tmp_path / "run", *OPTIONS).code == 0
     assert len(pages) == 4
     assert "In training: 2 of 3 epochs done, validation accuracy up to" in pages[1]
     assert ['http-equiv="refresh"' in page for page in pages] == [True, True, True, False]
+
+
+def test_slow_report_is_updated_less_often(monkeypatch):
+    clock, updates = [100.0], []
+
+    def slow(run, refresh_seconds):
+        clock[0] += 1.0  # a second for a report
+        updates.append(refresh_seconds)
+
+    monkeypatch.setattr(jobs_fit, "write_run_report", slow)
+    monkeypatch.setattr(jobs_fit.time, "monotonic", lambda: clock[0])
+    report = jobs_fit._LiveReport(None, None)
+    for _ in range(1000):
+        clock[0] += 1.0  # a second for an epoch
+        report.update()
+    assert updates[0] == 15
+    assert set(updates[1:]) == {50}
+    assert len(updates) <= 22
 
 
 def test_insufficient_disk_space_is_rejected_before_training(capsys, folder, tiny_file, tmp_path, monkeypatch):

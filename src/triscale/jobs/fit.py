@@ -27,6 +27,8 @@ from triscale.training.context import ExecutionContext
 
 REPORT_SECONDS = 15.0
 """Minimum interval between two updates of the report during training."""
+REPORT_SHARE = 0.02
+"""Share of the time that updates of the report may take: the interval is longer where a report takes longer."""
 
 _PREPARED, _REFUSED = "prepared", "refused"
 
@@ -188,15 +190,17 @@ class _LiveReport:
     """Updates the report of a run during training; the page reloads itself in the browser."""
 
     def __init__(self, run: RunFolder, context: ExecutionContext) -> None:
-        self._run, self._context, self._updated = run, context, 0.0
+        self._run, self._context, self._updated, self._interval = run, context, 0.0, REPORT_SECONDS
 
     def update(self) -> None:
-        if time.monotonic() - self._updated < REPORT_SECONDS:
+        started = time.monotonic()
+        if started - self._updated < self._interval:
             return
         try:
-            write_run_report(self._run, refresh_seconds=max(1, round(REPORT_SECONDS)))
+            write_run_report(self._run, refresh_seconds=max(1, round(self._interval)))
         except OSError as error:
             self._context.progress.note(
                 f"cannot write {self._run.report_file} ({error.strerror}); the training continues"
             )
         self._updated = time.monotonic()
+        self._interval = max(REPORT_SECONDS, (self._updated - started) / REPORT_SHARE)
