@@ -174,7 +174,7 @@ def test_smallest_spaces_are_supported(name, space):
     assert found == ({(0,), (1,)} if space is SINGLE else {()})
 
 
-@pytest.mark.parametrize("name", ["random", "evolution"])
+@pytest.mark.parametrize("name", ["bayesian", "random", "evolution"])
 def test_samples_repeat_only_when_space_is_exhausted(name, space):
     proposed = [sample for batch in drive(make_strategy(name, space, 0, OBJECTIVE), [10] * 30) for sample in batch]
     assert len(set(proposed)) == 300
@@ -182,7 +182,7 @@ def test_samples_repeat_only_when_space_is_exhausted(name, space):
 
 def test_unknown_name_error_lists_known_names():
     with pytest.raises(
-        SearchError, match=r'no strategy "evolutoin".*random, evolution, nsga2, tpe, ppo.*mean evolution'
+        SearchError, match=r'no strategy "evolutoin".*bayesian, random, evolution, nsga2, tpe, ppo.*mean evolution'
     ):
         make_strategy("evolutoin", SIXTEEN, 0, OBJECTIVE)
 
@@ -217,7 +217,9 @@ def found_on(landscape: Landscape, name: str) -> float:
 
 
 # More landscapes for smaller gains, so that the gain is several standard errors.
-@pytest.mark.parametrize(("name", "number"), [("evolution", 16), ("nsga2", 16), ("tpe", 6), ("ppo", 8)])
+@pytest.mark.parametrize(
+    ("name", "number"), [("bayesian", 4), ("evolution", 16), ("nsga2", 16), ("tpe", 6), ("ppo", 8)]
+)
 @pytest.mark.stress
 def test_strategies_beat_random_search(name, number, landscapes):
     found, by_chance = (

@@ -116,7 +116,7 @@ def search_baseline(
     profile: str | Path | None = None,
     objective: Literal["soft", "hard", "constraint"] = "soft",
     exponent: float = EXPONENT,
-    strategy: Literal["random", "evolution", "nsga2", "tpe", "ppo"] = "ppo",
+    strategy: Literal["bayesian", "random", "evolution", "nsga2", "tpe", "ppo"] = "bayesian",
     trials: int = 64,
     batch: int = 8,
     halving: bool = False,
@@ -156,7 +156,8 @@ def search_baseline(
         objective: ``soft``: the reward depends on the cost everywhere; ``hard``: only above the target;
             ``constraint``: networks above the target are not trained.
         exponent: Exponent of cost / target in the soft objective.
-        strategy: Random search, regularized evolution, NSGA-II, TPE, or the paper's controller trained with PPO.
+        strategy: Bayesian optimization, random search, regularized evolution, NSGA-II, TPE, or the paper's controller
+            trained with PPO.
         trials: Number of networks to evaluate.
         batch: Number of networks that the strategy proposes at a time.
         halving: Whether only the best third continues after a third of the epochs.

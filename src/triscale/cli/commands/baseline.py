@@ -40,7 +40,7 @@ def baseline(
     profile: Path | None = None,
     objective: Literal["soft", "hard", "constraint"] = "soft",
     exponent: float = -0.07,
-    strategy: Literal["random", "evolution", "nsga2", "tpe", "ppo"] = "ppo",
+    strategy: Literal["bayesian", "random", "evolution", "nsga2", "tpe", "ppo"] = "bayesian",
     trials: int = 64,
     batch: int = 8,
     halving: Annotated[bool, Parameter(negative="")] = False,
@@ -82,7 +82,8 @@ def baseline(
     exponent
         Exponent of cost / target in the soft objective.
     strategy
-        Random search, regularized evolution, Optuna's NSGA-II or TPE, or the paper's controller trained with PPO.
+        Bayesian optimization with a Gaussian process, random search, regularized evolution, Optuna's NSGA-II or TPE,
+        or the paper's controller trained with PPO.
     trials
         Number of networks to evaluate.
     batch

@@ -18,6 +18,7 @@ STRATEGIES = {
     "evolution": "regularized evolution",
     "nsga2": "NSGA-II",
     "tpe": "TPE",
+    "bayesian": "Bayesian optimization with a Gaussian process",
     "ppo": "a recurrent controller (PPO)",
 }
 

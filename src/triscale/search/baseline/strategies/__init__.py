@@ -7,6 +7,7 @@ from collections.abc import Callable
 from triscale.errors import SearchError, nearest
 from triscale.search.baseline.objective import SearchObjective
 from triscale.search.baseline.space import Space
+from triscale.search.baseline.strategies.bayesian import Bayesian
 from triscale.search.baseline.strategies.evolution import Evolution
 from triscale.search.baseline.strategies.ppo import PPO
 from triscale.search.baseline.strategies.random_search import RandomSearch
@@ -17,6 +18,7 @@ MAX_SEED = 2**32 - 1
 """The largest seed that Optuna accepts."""
 
 STRATEGIES: dict[str, Callable[[Space, int, SearchObjective], Strategy]] = {
+    "bayesian": Bayesian,
     "random": lambda space, seed, objective: RandomSearch(space, seed),
     "evolution": lambda space, seed, objective: Evolution(space, seed),
     "nsga2": nsga2,
