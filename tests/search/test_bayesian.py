@@ -78,7 +78,10 @@ def test_conditioning_gives_the_deviations_of_a_fit_with_more_points():
 @settings(max_examples=30, deadline=None)
 @given(st.floats(-2, 2), st.floats(0.05, 2), st.floats(-2, 2))
 def test_expected_improvement_is_its_integral(mean, deviation, best):
-    exact, _ = quad(lambda value: (value - best) * norm.pdf(value, mean, deviation), best, best + 40)
+    low = max(best, mean - 10 * deviation)
+    exact = 0.0
+    if low < mean + 10 * deviation:
+        exact, _ = quad(lambda value: (value - best) * norm.pdf(value, mean, deviation), low, mean + 10 * deviation)
     found = expected_improvement(np.array([mean]), np.array([deviation]), best)[0]
     assert found == pytest.approx(exact, abs=1e-6)
 
@@ -126,3 +129,21 @@ def test_additive_accuracy_is_maximized_with_few_evaluations():
         found += scores
         strategy.tell([Observation(sample, score, score, 1e7) for sample, score in zip(samples, scores, strict=True)])
     assert max(found) == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize("cost", ["macs", "latency"])
+@pytest.mark.parametrize("form", ["soft", "hard", "constraint"])
+def test_most_proposals_are_admitted_even_by_a_tight_constraint(cost, form):
+    figures = figures_of(SMALL)
+    macs = sorted(figures(SMALL.sample(np.random.default_rng(seed))).costs["macs"] for seed in range(200))
+    objective = SearchObjective(cost=cost, target=macs[5] / (1 if cost == "macs" else 1e6), form=form)
+    strategy, refused = Bayesian(SMALL, 0, objective), 0
+    for number in range(5):
+        outcomes = []
+        for sample in strategy.ask(8):
+            price = figures(sample).costs["macs"] / (1 if cost == "macs" else 1e6)
+            accuracy = 0.5 + 0.01 * sum(sample) if objective.admits(price) else None
+            refused += accuracy is None and number > 1
+            outcomes.append(Observation(sample, objective.reward(accuracy or 0.0, price), accuracy, price))
+        strategy.tell(outcomes)
+    assert refused <= 8

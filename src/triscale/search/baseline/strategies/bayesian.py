@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from itertools import product
 from typing import NamedTuple
 
@@ -18,6 +18,8 @@ from triscale.search.baseline.strategies.gaussian_process import GaussianProcess
 from triscale.search.baseline.strategies.strategy import propose
 from triscale.search.shape import Array
 
+FEWEST = 3
+"""Trained networks for a first prediction, where a constraint refuses most."""
 INITIAL = 10
 """Random samples before the first prediction; with 16 and 30 the results on Accel-NASBench were worse."""
 ENUMERATED = 4096
@@ -102,7 +104,8 @@ class Bayesian:
         """Propose random samples at first, then those of the greatest expected improvement."""
         trained = [observation for observation in self._observed if observation.accuracy is not None]
         batch: list[Sample] = []
-        if count and self._sizes and len(trained) >= min(INITIAL, self._space.size):
+        enough = len(self._observed) >= min(INITIAL, self._space.size) and len(trained) >= FEWEST
+        if count and self._sizes and enough:
             batch = self._improving(trained, count)
         while len(batch) < count:
             batch.append(self._propose(self._new_random()))
@@ -118,9 +121,19 @@ class Bayesian:
         return sample
 
     def _new_random(self) -> Sample:
+        """Return a random new sample that the objective admits, or else the cheapest of those tried."""
         if self._pool is not None:
-            left = [sample for sample in self._pool if self._is_new(sample)]
-            return self._random.choice(left or list(self._pool))
+            new = [sample for sample in self._pool if self._is_new(sample)]
+            tried = self._random.sample(new, min(TRIES, len(new)))
+        else:
+            drawn = (self._space.sample(self._random) for _ in range(TRIES if self._refuses else 1))
+            tried = [sample for sample in drawn if self._is_new(sample)]
+        if tried:
+            costs = self._costs(tried) if self._refuses else np.zeros(len(tried))
+            admitted = [sample for sample, cost in zip(tried, costs, strict=True) if self._objective.admits(cost)]
+            return admitted[0] if admitted else tried[int(costs.argmin())]
+        if self._pool is not None:
+            return self._random.choice(self._pool)
         for _ in range(TRIES):
             sample = self._space.sample(self._random)
             if self._is_new(sample):
@@ -155,36 +168,43 @@ class Bayesian:
         """Return new samples of great expected improvement; fewer if there are none."""
         samples = [observation.sample for observation in trained]
         self._process.fit(*self._inputs(samples), np.array([observation.accuracy for observation in trained]))
-        weights = self._weights(trained)
-        rewards = self._process.predict(*self._inputs(samples)).mean * weights(samples)
+        rewards = self._process.predict(*self._inputs(samples)).mean * self._weights(samples)
         best = float(rewards.max())
 
         def improvement(among: Sequence[Sample]) -> Array:
-            predicted, weight = self._process.predict(*self._inputs(among)), weights(among)
+            predicted, weight = self._process.predict(*self._inputs(among)), self._weights(among)
             return expected_improvement(predicted.mean * weight, predicted.deviation * weight, best)
 
         candidates = self._candidates(samples, rewards, improvement)
-        return [self._propose(sample) for sample in self._batch(candidates, weights, best, count)]
+        return [self._propose(sample) for sample in self._batch(candidates, best, count)]
 
-    def _weights(self, trained: Sequence[Observation]) -> Callable[[Sequence[Sample]], Array]:
-        """Return a function for the reward of accuracy 1; 0 for what the objective does not admit."""
-        objective, name = self._objective, self._objective.cost
-        if name == "latency":
-            inputs = self._inputs([observation.sample for observation in trained])[1]
-            times = np.log([observation.cost for observation in trained])
-            design = np.column_stack([np.ones(len(inputs)), inputs])
-            ridge = design.T @ design + 0.01 * np.eye(design.shape[1])
-            line = np.linalg.solve(ridge, design.T @ times)
+    @property
+    def _refuses(self) -> bool:
+        """Whether the objective refuses some networks, and their costs are known or can be predicted."""
+        return self._objective.form == "constraint" and (
+            self._objective.cost != "latency" or len(self._observed) >= INITIAL
+        )
 
-        def weights(samples: Sequence[Sample]) -> Array:
-            if name == "latency":
-                features = self._inputs(samples)[1]
-                costs: Iterable[float] = np.exp(np.column_stack([np.ones(len(features)), features]) @ line).tolist()
-            else:
-                costs = (self._figures(sample).costs[name] for sample in samples)
-            return np.array([objective.reward(1.0, cost) if objective.admits(cost) else 0.0 for cost in costs])
+    def _costs(self, samples: Sequence[Sample]) -> Array:
+        """Return the costs of samples; latency is predicted from that of the samples so far."""
+        name = self._objective.cost
+        if name != "latency":
+            return np.array([self._figures(sample).costs[name] for sample in samples])
 
-        return weights
+        def design(some: Sequence[Sample]) -> Array:
+            return np.column_stack([np.ones(len(some)), self._inputs(some)[1]])
+
+        observed = design([observation.sample for observation in self._observed])
+        times = np.log([observation.cost for observation in self._observed])
+        line = np.linalg.solve(observed.T @ observed + 0.01 * np.eye(observed.shape[1]), observed.T @ times)
+        result: Array = np.exp(design(samples) @ line)
+        return result
+
+    def _weights(self, samples: Sequence[Sample]) -> Array:
+        """Return the rewards of an accuracy of 1; 0 for what the objective does not admit."""
+        objective = self._objective
+        costs = self._costs(samples).tolist()
+        return np.array([objective.reward(1.0, cost) if objective.admits(cost) else 0.0 for cost in costs])
 
     def _candidates(
         self, samples: Sequence[Sample], rewards: Array, improvement: Callable[[Sequence[Sample]], Array]
@@ -218,12 +238,10 @@ class Bayesian:
             if option != sample[place]
         ]
 
-    def _batch(
-        self, candidates: Sequence[Sample], weights: Callable[[Sequence[Sample]], Array], best: float, count: int
-    ) -> list[Sample]:
+    def _batch(self, candidates: Sequence[Sample], best: float, count: int) -> list[Sample]:
         if not candidates:
             return []
-        predicted, weight = self._process.predict(*self._inputs(candidates)), weights(candidates)
+        predicted, weight = self._process.predict(*self._inputs(candidates)), self._weights(candidates)
         if (weight > 0).any():
             candidates = [sample for sample, value in zip(candidates, weight, strict=True) if value > 0]
             predicted, weight = self._process.predict(*self._inputs(candidates)), weight[weight > 0]
