@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice, pairwise
 
-import torch
-
 from triscale.data.pipeline.loader import Batch, TrainLoader, eval_batches
 from triscale.data.pipeline.split import Split
 from triscale.errors import Interrupted
@@ -19,6 +17,7 @@ from triscale.jobs.training.train import decoder_of, eval_batch
 from triscale.network.contract import Preprocessing
 from triscale.network.custom import AnyNetwork
 from triscale.nn.build import build
+from triscale.training.accelerator import synchronize
 from triscale.training.context import ExecutionContext
 from triscale.training.distillation import Teacher
 from triscale.training.distributed.group import ALONE
@@ -120,8 +119,7 @@ def _step_seconds(
         if context.should_stop():
             raise Interrupted("stopped; nothing was written")
         stepper.take(batch, len(batch.labels), rate=1e-9)
-        if context.device.type == "cuda":
-            torch.cuda.synchronize()
+        synchronize(context.device)
         ended.append(time.perf_counter())
         context.progress.advance(number + 1)
     return [after - before for before, after in pairwise(ended)]
