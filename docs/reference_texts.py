@@ -16,6 +16,7 @@ ENVIRONMENT = {
     "WORLD_SIZE": "Set by torchrun: number of processes.",
     "RANK": "Set by torchrun: number of this process.",
     "LOCAL_RANK": "Set by torchrun: number of this process on this machine; selects the GPU.",
+    "LOCAL_WORLD_SIZE": "Set by torchrun: number of processes on this machine; if they share a GPU, they use Gloo.",
     "MASTER_ADDR": "Set by torchrun: address of the first process.",
     "MASTER_PORT": "Set by torchrun: port of the first process.",
     "TORCHELASTIC_RESTART_COUNT": "Set by torchrun: number of restarts after lost processes.",

@@ -108,7 +108,7 @@ def has_bfloat16(device: torch.device) -> bool:
     """
     match device.type:
         case "cuda":
-            return torch.cuda.is_bf16_supported(including_emulation=False)
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
         case "xpu":
             return True
         case _:

@@ -26,8 +26,8 @@ class State:
         model: The model that is trained.
         average: Its moving average.
         optimizer: The optimizer of the model's parameters.
-        tally: Float64 ``[4]`` on the device, float32 where that has no float64: sum of losses, number of images, skipped
-            steps of the epoch, and skipped steps in a row.
+        tally: Float64 ``[4]`` on the device, float32 where that has no float64: sum of losses, number of images,
+            skipped steps of the epoch, and skipped steps in a row.
         recent: Float32 ``[WINDOW]`` on the device, a ring buffer of mean losses; NaN for none.
         step: Steps taken, including skipped ones.
         skipped: Steps that are left out since a rollback.
