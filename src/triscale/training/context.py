@@ -22,6 +22,8 @@ class ExecutionContext:
         device: Where tensors are computed.
         workers: Image-decoding processes per training process; in a study, trials that are trained in parallel.
         threads: Compute threads per process in a study or a measurement.
+        chooses_threads: Whether a new training on the CPU may choose one thread instead of all; the number, which
+            changes results by rounding, is recorded in the run.
         group: The process group that trains together; only rank 0 writes.
         compile: Whether the forward pass goes through ``torch.compile``.
         should_stop: Polled between steps; once it returns true the job saves and raises ``Interrupted``.
@@ -35,6 +37,7 @@ class ExecutionContext:
     device: torch.device = CPU
     workers: int = 0
     threads: int = 1
+    chooses_threads: bool = False
     group: Group = ALONE
     compile: bool = False
     should_stop: StopFlag = never_stop

@@ -219,7 +219,11 @@ def _run_job(
         print_estimate(request, options.device, workers, options.folds, json=json, exports=everything)
         return
     with training_execution(
-        options.device, workers=workers, compile=options.compile, max_seconds=max_seconds
+        options.device,
+        workers=workers,
+        compile=options.compile,
+        max_seconds=max_seconds,
+        chooses_threads=options.threads is None,
     ) as context:
         recorded = job.RunOptions(
             command=("triscale", *sys.argv[1:]),

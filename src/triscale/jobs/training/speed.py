@@ -115,7 +115,7 @@ def _step_seconds(
         teacher=teacher,
     )
     ended = []
-    for number, batch in enumerate(islice(_endless(loader), STEPS + 1)):
+    for number, batch in enumerate(islice(endless(loader), STEPS + 1)):
         if context.should_stop():
             raise Interrupted("stopped; nothing was written")
         stepper.take(batch, len(batch.labels), rate=1e-9)
@@ -136,7 +136,8 @@ def _eval_seconds(
     return (time.perf_counter() - began) / len(samples)
 
 
-def _endless(loader: TrainLoader) -> Iterator[Batch]:
+def endless(loader: TrainLoader) -> Iterator[Batch]:
+    """Return the batches of all epochs, one after the other, without an end."""
     epoch = 0
     while True:
         yield from loader.epoch(epoch)
