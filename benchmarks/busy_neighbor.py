@@ -2,8 +2,8 @@
 
 Every variant is a process that waits until it is asked for a window of training steps; the windows of all variants
 alternate, without and with the neighbor, which this program starts and ends. A ratio is that of one round, relative to
-one thread in the same condition. ``passive`` sets the variables that make waiting threads sleep, as the command
-``triscale`` does; ``chosen`` is the number of threads that a training chooses as it begins in that condition.
+one thread in the same condition. ``passive`` sets the variables that make waiting threads sleep; ``chosen`` is the
+number of threads that a training with ``--threads auto`` chooses as it begins in that condition.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ VARIANTS = {
     "one thread": ("1", {}),
     "all threads": ("all", {}),
     "all threads, passive": ("all", PASSIVE),
-    "chosen, passive": ("chosen", PASSIVE),
+    "chosen": ("chosen", {}),
 }
 BURN = "while True: pass"
 

@@ -13,12 +13,7 @@ ENVIRONMENT = {
     "TRISCALE_NO_CACHE": "Set to anything: scan every image again instead of using cached facts.",
     "TRISCALE_NATIVE": "`0`: train with PyTorch's own operations instead of the native CPU kernels.",
     "CXX": "Compiler of the native kernels, with options; by default `c++`, `g++` or `clang++`.",
-    "OMP_NUM_THREADS": "Number of compute threads; without it and `--threads`, a training chooses all cores or one "
-    "as it begins.",
-    "OMP_WAIT_POLICY": "How waiting threads wait. The command sets `passive`, unless this or one of the next two is "
-    "set.",
-    "GOMP_SPINCOUNT": "The same for GNU's OpenMP, which PyTorch uses on Linux; the command sets 0.",
-    "KMP_BLOCKTIME": "The same for Intel's and LLVM's OpenMP; the command sets 0.",
+    "OMP_NUM_THREADS": "Number of compute threads; with it, `--threads auto` chooses nothing.",
     "WORLD_SIZE": "Set by torchrun: number of processes.",
     "RANK": "Set by torchrun: number of this process.",
     "LOCAL_RANK": "Set by torchrun: number of this process on this machine; selects the GPU.",

@@ -31,7 +31,6 @@ from triscale.cli.commands import (
 )
 from triscale.cli.support.hints import hint_for
 from triscale.cli.support.terminal import make_printable
-from triscale.cli.support.waiting import wait_passively
 from triscale.errors import Interrupted, TriscaleError
 from triscale.progress import logger, received_signal
 
@@ -95,7 +94,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     on the command line, ``--debug`` shows the traceback of an error, ``-v`` shows all messages of the logger
     ``triscale``, and ``-q`` shows only results and errors.
     """
-    wait_passively()
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     debug = _take(tokens, "--debug")
     verbose, quiet = _take(tokens, "-v", "--verbose"), _take(tokens, "-q", "--quiet")

@@ -118,7 +118,8 @@ class TrainOptions:
     workers
         Number of processes that decode images; by default depends on the number of cores.
     threads
-        Threads that compute; by default all cores, or one if that is faster when the training begins.
+        Threads that compute; by default all cores. With auto, one if that is faster as the training begins, for example
+        because other programs use the machine.
     allow_leak
         Accept test or validation images that are copies of other images; the report warns about them.
     weights
@@ -163,7 +164,7 @@ class TrainOptions:
     folds: int | None = None
     device: str = "auto"
     workers: int | None = None
-    threads: int | None = None
+    threads: int | Literal["auto"] | None = None
     allow_leak: Annotated[bool, Parameter(negative="")] = False
     weights: str | None = None
     keep_head: Annotated[bool, Parameter(negative="")] = False
