@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 from triscale.api.arguments import LawLike
 from triscale.api.data_options import DataOptionsLike
@@ -30,7 +30,7 @@ class TrainingOptions(TypedDict, total=False):
     recipe: str | Path | Recipe | None
     epochs: int | None
     batch_size: int | None
-    learning_rate: float | None
+    learning_rate: float | Literal["auto"] | None
     flip: bool | None
     settings: Mapping[str, Any] | None
     seed: int

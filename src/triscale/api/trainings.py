@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Unpack, overload
+from typing import Any, Literal, Unpack, overload
 
 from triscale.api.arguments import AnyNetworkLike, BudgetLike, LawLike
 from triscale.api.cross_validation import CrossValidation
@@ -64,7 +64,7 @@ def fit(
     recipe: str | Path | Recipe | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
-    learning_rate: float | None = None,
+    learning_rate: float | Literal["auto"] | None = None,
     flip: bool | None = None,
     settings: Mapping[str, Any] | None = None,
     seed: int = 0,
@@ -109,7 +109,7 @@ def fit(
             size and learning rate for the number of training images.
         epochs: Number of epochs, instead of the recipe's.
         batch_size: Images per step, instead of the recipe's.
-        learning_rate: Peak learning rate, instead of the recipe's.
+        learning_rate: Peak learning rate, instead of the recipe's; ``"auto"`` for that of a range test.
         flip: Whether training images are mirrored at random; by default unless class names speak of left and right, or
             are digits or letters.
         settings: Other fields of the recipe, such as ``{"mixup": 0.2, "augmentation.erase": 0.25}``.
@@ -199,7 +199,7 @@ def train(
     recipe: str | Path | Recipe | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
-    learning_rate: float | None = None,
+    learning_rate: float | Literal["auto"] | None = None,
     flip: bool | None = None,
     settings: Mapping[str, Any] | None = None,
     seed: int = 0,
@@ -243,7 +243,7 @@ def train(
             size and learning rate for the number of training images.
         epochs: Number of epochs, instead of the recipe's.
         batch_size: Images per step, instead of the recipe's.
-        learning_rate: Peak learning rate, instead of the recipe's.
+        learning_rate: Peak learning rate, instead of the recipe's; ``"auto"`` for that of a range test.
         flip: Whether training images are mirrored at random; by default unless class names speak of left and right, or
             are digits or letters.
         settings: Other fields of the recipe, such as ``{"mixup": 0.2, "augmentation.erase": 0.25}``.

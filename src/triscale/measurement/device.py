@@ -11,6 +11,7 @@ import torch
 from triscale.measurement.processor import processor
 from triscale.nn.library import library
 from triscale.results.machine import Machine
+from triscale.version import __version__
 
 PACKAGES = ("triscale", "torch", "torchvision", "onnx", "onnxruntime", "numpy", "pillow")
 
@@ -25,9 +26,20 @@ def machine() -> Machine:
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         python=platform.python_version(),
         threads=torch.get_num_threads(),
-        packages=tuple((name, torch.__version__ if name == "torch" else metadata.version(name)) for name in PACKAGES),
+        packages=tuple((name, version) for name in PACKAGES if (version := _version_of(name))),
         kernels="native" if library() else "torch",
     )
+
+
+def _version_of(package: str) -> str | None:
+    """Return the version of a package; None for one that is not installed, as where only some jobs are used."""
+    own = {"triscale": __version__, "torch": str(torch.__version__)}
+    if package in own:
+        return own[package]
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _memory_bytes() -> int:

@@ -10,7 +10,8 @@ activated batch norm, Rota Bulo et al. 2018, and gradient checkpointing, Chen et
                saved                             saved
 
 Modules keep their parameters and statistics. A batch norm in evaluation mode (frozen, as fine-tuning keeps it) uses its
-running statistics. Modules that a chain does not support or that have hooks are called one by one.
+running statistics. Modules that a chain does not support or that have hooks are called one by one, and so are all
+modules on a GPU, where it has not been measured that chains are faster (:data:`FUSED_DEVICES`).
 """
 
 from __future__ import annotations
@@ -34,6 +35,31 @@ from triscale.nn.units import Unit, has_hooks, parts
 SAVED = 5
 """Tensors saved per unit: the convolution's output, mean and variance, and the input and output of its SE."""
 
+FUSED_DEVICES = ("cpu", "meta")
+"""Types of devices on which chains are fused; ``meta`` counts the memory of a CPU (:mod:`triscale.measurement.memory`).
+
+On a GPU cuDNN's batch norm competes with the portable operations of a chain, which have no kernels of their own there.
+``benchmarks/gpu.py`` measures both; a device belongs in this list once its results show that chains are faster.
+"""
+
+_fused_devices: list[tuple[str, ...]] = [FUSED_DEVICES]
+"""The last one is in effect, see :func:`fused_on`."""
+
+
+@contextmanager
+def fused_on(*devices: str) -> Iterator[None]:
+    """Fuse chains on these types of devices only inside the context, instead of on :data:`FUSED_DEVICES`.
+
+    Example:
+        >>> with fused_on("cpu", "cuda"):  # e.g. to save memory on a GPU
+        ...     pass
+    """
+    _fused_devices.append(devices)
+    try:
+        yield
+    finally:
+        _fused_devices.pop()
+
 
 class Chained(nn.Sequential):
     """A sequence of modules that runs its convolutions as fused chains in training."""
@@ -46,8 +72,8 @@ class Chained(nn.Sequential):
 def run(modules: Sequence[nn.Module], maps: Tensor) -> Tensor:
     """Apply modules in sequence, with convolutions as fused chains in training.
 
-    The result equals that of the modules called one by one, up to rounding. In evaluation and under ``torch.compile``,
-    where the compiler decides what to save, they are called one by one.
+    The result equals that of the modules called one by one, up to rounding. They are called one by one in evaluation,
+    under ``torch.compile``, where the compiler decides what to save, and on other devices than :data:`FUSED_DEVICES`.
 
     Args:
         modules: The modules in order.
@@ -64,6 +90,7 @@ def run(modules: Sequence[nn.Module], maps: Tensor) -> Tensor:
         or transformed
         or torch._C._get_tracing_state() is not None
         or not any(module.training for module in modules)
+        or maps.device.type not in _fused_devices[-1]
     ):
         for module in modules:
             maps = module(maps)

@@ -8,6 +8,7 @@ import torch
 
 from triscale.errors import RecipeError
 from triscale.progress import LOGGED_PROGRESS, ProgressReporter, StopFlag, never_stop
+from triscale.training.accelerator import ACCELERATORS, device_count
 from triscale.training.distributed.group import ALONE, Group
 
 CPU = torch.device("cpu")
@@ -21,6 +22,8 @@ class ExecutionContext:
         device: Where tensors are computed.
         workers: Image-decoding processes per training process; in a study, trials that are trained in parallel.
         threads: Compute threads per process in a study or a measurement.
+        chooses_threads: Whether a new training on the CPU may choose one thread instead of all; the number, which
+            changes results by rounding, is recorded in the run.
         group: The process group that trains together; only rank 0 writes.
         compile: Whether the forward pass goes through ``torch.compile``.
         should_stop: Polled between steps; once it returns true the job saves and raises ``Interrupted``.
@@ -34,11 +37,15 @@ class ExecutionContext:
     device: torch.device = CPU
     workers: int = 0
     threads: int = 1
+    chooses_threads: bool = False
     group: Group = ALONE
     compile: bool = False
     should_stop: StopFlag = never_stop
     progress: ProgressReporter = LOGGED_PROGRESS
 
+
+_INDEXED = ("cuda", "xpu")
+"""Kinds of accelerators of which a machine can have several; ``auto`` takes the first that there is."""
 
 DEFAULT_CONTEXT = ExecutionContext()
 
@@ -47,8 +54,8 @@ def choose_device(name: str, local_rank: int = 0) -> torch.device:
     """Return the device of a name.
 
     Args:
-        name: ``auto``, ``cpu``, ``cuda``, ``cuda:INDEX`` or just the index, or ``mps``; ``auto`` is CUDA if available,
-            else the CPU.
+        name: ``auto``, ``cpu``, ``cuda``, ``xpu`` (Intel), either with an index as in ``cuda:1``, just the index of a
+            CUDA device, or ``mps`` (Apple); ``auto`` is CUDA or an Intel GPU if available, else the CPU.
         local_rank: Rank of this process on its machine; with several GPUs each process uses its own.
 
     Raises:
@@ -58,15 +65,13 @@ def choose_device(name: str, local_rank: int = 0) -> torch.device:
         >>> choose_device("cpu")
         device(type='cpu')
     """
-    known = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    known = {"cpu": True} | {kind: is_available() for kind, is_available in ACCELERATORS.items()}
     if name == "auto":
-        name = "cuda" if known["cuda"] else "cpu"
-    if name == "cuda" and known["cuda"]:
-        return torch.device("cuda", local_rank % torch.cuda.device_count())
+        name = next((kind for kind in _INDEXED if known[kind]), "cpu")
+    if name in _INDEXED and known[name]:
+        return torch.device(name, local_rank % device_count(name))
     kind, _, index = (f"cuda:{name}" if name.isdecimal() else name).partition(":")
-    if known.get(kind) and (
-        not index or (kind == "cuda" and index.isdecimal() and int(index) < torch.cuda.device_count())
-    ):
+    if known.get(kind) and (not index or (kind in _INDEXED and index.isdecimal() and int(index) < device_count(kind))):
         return torch.device(kind) if not index else torch.device(kind, int(index))
     available = ", ".join(["auto", *(kind for kind, there in known.items() if there)])
     raise RecipeError(f'there is no device "{name}" here; the devices are {available}')

@@ -233,7 +233,7 @@ def _forward(model: nn.Module, recipe: Recipe, context: ExecutionContext) -> nn.
         raise RecipeError("--compile does not support quantization int8; leave one of them out")
     called: nn.Module = torch.compile(model, dynamic=False) if context.compile else model  # type: ignore[assignment]
     if context.group.size > 1 and recipe.grad_reduction == "fast":
-        devices = [context.device.index or 0] if context.device.type == "cuda" else None
+        devices = None if context.device.type == "cpu" else [context.device.index or 0]
         called = DistributedDataParallel(called, device_ids=devices, broadcast_buffers=False)
     return called
 

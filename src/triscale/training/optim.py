@@ -7,6 +7,7 @@ from typing import assert_never
 import torch
 from torch import Tensor, nn
 
+from triscale.training.accelerator import has_fused_optimizer
 from triscale.training.recipe import AdamW, Recipe, RmsProp, Sgd
 from triscale.training.rmsprop import TensorFlowRMSprop
 from triscale.training.transfer import levels, shares
@@ -37,8 +38,8 @@ def make_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
     rate = recipe.peak_learning_rate
     match recipe.optimizer:
         case AdamW(beta1=beta1, beta2=beta2, eps=eps):
-            # On CUDA the fused form keeps its step counts on the device, so that undoing a step does not synchronize.
-            on_device = all(parameter.is_cuda for parameter in parameters)
+            # On a GPU the fused form keeps its step counts on the device, so that undoing a step does not synchronize.
+            on_device = all(has_fused_optimizer(parameter.device) for parameter in parameters)
             return torch.optim.AdamW(groups, lr=rate, betas=(beta1, beta2), eps=eps, fused=on_device or None)
         case RmsProp(decay=decay, momentum=momentum, eps=eps):
             return TensorFlowRMSprop(groups, lr=rate, decay=decay, momentum=momentum, eps=eps)
@@ -90,5 +91,5 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module, state:
         name, key = path.rsplit("/", 1)
         parameter = parameters[name]
         # torch keeps the step counts of unfused optimizers on the CPU.
-        on_host = key == "step" and not parameter.is_cuda
+        on_host = key == "step" and not has_fused_optimizer(parameter.device)
         optimizer.state[parameter][key] = value.clone() if on_host else value.to(parameter.device).clone()

@@ -19,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from triscale.network.lower import lower
 from triscale.network.tree import block_paths
 from triscale.nn.classifier import Classifier
+from triscale.training.accelerator import release_cached
 
 _MMAP_THRESHOLD = -3  # M_MMAP_THRESHOLD of glibc's malloc.h
 _LARGE_BYTES = 1 << 16
@@ -68,8 +69,7 @@ def release_memory(device: torch.device) -> None:
 
     Otherwise glibc keeps freed blocks between blocks in use, and the heap is too fragmented for large tensors.
     """
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
+    if release_cached(device):
         return
     library = ctypes.CDLL(None)
     if hasattr(library, "mallopt") and hasattr(library, "malloc_trim"):
@@ -84,7 +84,8 @@ def is_out_of_memory(error: BaseException) -> bool:
         >>> is_out_of_memory(RuntimeError("CUDA out of memory"))
         True
     """
-    return isinstance(error, MemoryError) or any(words in str(error) for words in _WORDS)
+    is_named = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return is_named or any(words in str(error) for words in _WORDS)
 
 
 _WORDS = (
@@ -94,4 +95,6 @@ _WORDS = (
     "std::bad_alloc",
     "could not create a memory",
     "could not create a primitive",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_ALLOC_FAILED",
 )

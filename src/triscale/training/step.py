@@ -15,6 +15,7 @@ from torchvision.transforms import v2
 from triscale.data.images.transforms import normalize
 from triscale.errors import JobError
 from triscale.network.contract import Preprocessing
+from triscale.training.accelerator import has_bfloat16
 from triscale.training.distillation import Teacher, distilled
 from triscale.training.distributed.group import Group
 from triscale.training.distributed.micro_batches import micro_batch_slices, micro_batches_of, tree_sum
@@ -233,7 +234,7 @@ class Stepper:
             choice = int(torch.randint(0, len(self._mix), ()))
             inputs, targets = self._mix[choice](inputs, targets)
         inputs = inputs.contiguous(memory_format=torch.channels_last)
-        reduced = self.device.type == "cuda" if recipe.precision == "auto" else recipe.precision == "bfloat16"
+        reduced = has_bfloat16(self.device) if recipe.precision == "auto" else recipe.precision == "bfloat16"
         # DistributedDataParallel averages gradients over the processes; the loss needs their sum.
         scale = self.group.size if isinstance(self.forward, DistributedDataParallel) else 1
         with (
@@ -268,7 +269,9 @@ def seed_of(seed: int, step: int, micro_batch: int) -> int:
 
 def _has_first_gradient(state: State) -> bool:
     """Return whether a parameter has its first gradient: the optimizer then creates state that cannot be undone."""
-    known = state.optimizer.state
+    known, optimizer = state.optimizer.state, state.optimizer
+    if isinstance(optimizer, torch.optim.SGD) and not optimizer.defaults["momentum"]:
+        return False  # this optimizer never creates state
     return any(parameter.grad is not None and parameter not in known for parameter in state.model.parameters())
 
 
@@ -305,8 +308,8 @@ def update_if_finite(state: State, saved_buffers: list[Tensor], loss: Tensor, co
 
 def _count(state: State, finite: Tensor, loss: Tensor, count: int) -> None:
     """Add the loss of a step to the running sums, or count the step as skipped."""
-    tally, one = state.tally, finite.to(torch.float64)
-    value = torch.where(finite, loss, torch.zeros_like(loss)).to(torch.float64)
+    tally, one = state.tally, finite.to(state.tally.dtype)
+    value = torch.where(finite, loss, torch.zeros_like(loss)).to(tally.dtype)
     skipped_steps = 1 - one
     tally += torch.stack([value, one * count, skipped_steps, skipped_steps])
     tally[3] *= skipped_steps  # skipped steps in a row: back to 0 after a finite step

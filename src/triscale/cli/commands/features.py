@@ -39,7 +39,7 @@ def features(
     batch
         Batch size.
     device
-        auto, cpu or cuda.
+        auto, cpu, cuda, xpu or mps.
     workers
         Processes that decode images.
     """

@@ -44,7 +44,8 @@ def evaluate(
     split
         Split to evaluate on: test, val or train.
     device
-        auto, cpu, cuda, cuda:1 (or 1) for the second GPU, or mps. It has no effect on exported files.
+        auto, cpu, cuda, cuda:1 (or 1) for the second GPU, xpu (Intel) or mps (Apple). It has no effect on exported
+        files.
     fail_under
         Exit with code 1 if top-1 accuracy, or mean average precision for images with any number of labels, is below
         this share, such as 0.95; for pipelines.

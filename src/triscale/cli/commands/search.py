@@ -200,7 +200,7 @@ def resume(
     threads
         Threads of each process.
     device
-        auto, cpu, cuda, cuda:1 (or 1) for the second GPU, or mps.
+        auto, cpu, cuda, cuda:1 (or 1) for the second GPU, xpu (Intel) or mps (Apple).
     storage
         URL of the study's server; only needed if it contains a password.
     allow_leak

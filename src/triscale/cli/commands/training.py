@@ -211,7 +211,7 @@ def _run_job(
 
     max_seconds = None if options.max_time is None else seconds_of("--max-time", options.max_time)
     log = tracker_names(options.log)
-    limit_threads(options.threads)
+    limit_threads(None if options.threads == "auto" else options.threads)
     workers = choose_workers(options.workers)
     if options.folds is not None:
         check_folds(options.folds)
@@ -219,7 +219,11 @@ def _run_job(
         print_estimate(request, options.device, workers, options.folds, json=json, exports=everything)
         return
     with training_execution(
-        options.device, workers=workers, compile=options.compile, max_seconds=max_seconds
+        options.device,
+        workers=workers,
+        compile=options.compile,
+        max_seconds=max_seconds,
+        chooses_threads=options.threads == "auto",
     ) as context:
         recorded = job.RunOptions(
             command=("triscale", *sys.argv[1:]),

@@ -77,7 +77,7 @@ def transfer_table(
     share
         Share of the training images of each class to use.
     device
-        auto, cpu or cuda.
+        auto, cpu, cuda, xpu or mps.
     workers
         Number of processes that decode images.
     threads

@@ -213,7 +213,7 @@ def run(
     out
         Folder of the run.
     device
-        auto, cpu, cuda, cuda:1 (or 1) for the second GPU, or mps.
+        auto, cpu, cuda, cuda:1 (or 1) for the second GPU, xpu (Intel) or mps (Apple).
     seed
         Seed of the choice of images for calibration, unless they are split into train and test.
     offline

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -100,7 +100,7 @@ class TrainOptions:
     batch
         Batch size; overrides the recipe.
     learning_rate
-        Peak learning rate; overrides the recipe.
+        Peak learning rate; overrides the recipe. With auto, a range test of up to 100 steps chooses it.
     flip
         Whether to flip training images horizontally at random; by default unless class names speak of left and
         right, or are digits or letters.
@@ -114,11 +114,12 @@ class TrainOptions:
         Cross-validate with this number of folds: one training each, so that every image is tested once. It estimates
         the accuracy; the same command without --folds trains the network to use.
     device
-        auto, cpu, cuda, cuda:1 (or 1) for the second GPU, or mps.
+        auto, cpu, cuda, cuda:1 (or 1) for the second GPU, xpu (Intel) or mps (Apple).
     workers
         Number of processes that decode images; by default depends on the number of cores.
     threads
-        Threads that compute; by default all cores. One is best for small networks on a busy machine.
+        Threads that compute; by default all cores. With auto, one if that is faster as the training begins, for example
+        because other programs use the machine.
     allow_leak
         Accept test or validation images that are copies of other images; the report warns about them.
     weights
@@ -155,7 +156,7 @@ class TrainOptions:
     recipe: str | None = None
     epochs: int | None = None
     batch: Annotated[int | None, Parameter(name=("--batch", "--batch-size"))] = None
-    learning_rate: Annotated[float | None, Parameter(name=("--learning-rate", "--lr"))] = None
+    learning_rate: Annotated[float | Literal["auto"] | None, Parameter(name=("--learning-rate", "--lr"))] = None
     flip: bool | None = None
     seed: int = 0
     test_share: float = 0.2
@@ -163,7 +164,7 @@ class TrainOptions:
     folds: int | None = None
     device: str = "auto"
     workers: int | None = None
-    threads: int | None = None
+    threads: int | Literal["auto"] | None = None
     allow_leak: Annotated[bool, Parameter(negative="")] = False
     weights: str | None = None
     keep_head: Annotated[bool, Parameter(negative="")] = False
@@ -205,7 +206,7 @@ class StudyFlags:
     threads
         Threads of each process.
     device
-        auto, cpu, cuda, cuda:1 (or 1) for the second GPU, or mps.
+        auto, cpu, cuda, cuda:1 (or 1) for the second GPU, xpu (Intel) or mps (Apple).
     storage
         postgresql://USER@HOST/DATABASE, to run one study with the same command on several machines.
     study

@@ -52,6 +52,7 @@ def training_execution(
     compile: bool = False,
     max_seconds: float | None = None,
     progress: bool = True,
+    chooses_threads: bool = False,
 ) -> Iterator[ExecutionContext]:
     """Provide the context of a training, which joins the process group of ``torch.distributed.run`` if there is one.
 
@@ -61,6 +62,7 @@ def training_execution(
         compile: Whether the forward pass goes through ``torch.compile``.
         max_seconds: Time after which the stop flag is raised.
         progress: Whether the first process shows progress on standard error.
+        chooses_threads: Whether the number of threads may be chosen by what is faster.
 
     Raises:
         RecipeError: This machine does not have the device.
@@ -74,6 +76,7 @@ def training_execution(
             workers=workers,
             group=group,
             compile=compile,
+            chooses_threads=chooses_threads,
             should_stop=with_deadline(stopped, max_seconds),
             progress=reporter if group.is_writer else NO_PROGRESS,
         )

@@ -61,6 +61,7 @@ class OpenChoices(Record):
         recipe: The recipe without published weights, before ``fields`` are decided.
         pretrained: The recipe with published weights; None if ``weights`` is false.
         time_limit: Seconds within which the whole job is to end; None for no limit.
+        tests_rate: Whether a range test chooses the learning rate.
     """
 
     weights: bool = False
@@ -68,6 +69,7 @@ class OpenChoices(Record):
     recipe: Recipe
     pretrained: Recipe | None = None
     time_limit: PositiveFloat | None = None
+    tests_rate: bool = False
 
 
 class Request(SparseRecord):

@@ -9,13 +9,12 @@ from triscale.data.checks.duplicates import find_duplicates
 from triscale.jobs.core.networks import cost_of
 from triscale.jobs.core.run import Request
 from triscale.jobs.data.scanning import scan_with_progress
-from triscale.jobs.training.disk_space import needed_bytes, optimizer_values
+from triscale.jobs.training.disk_space import needed_bytes
+from triscale.jobs.training.memory import step_memory
 from triscale.jobs.training.prepare import requested_split
 from triscale.jobs.training.settle import Conditions, settle
 from triscale.jobs.training.speed import measure_speed
 from triscale.jobs.training.train import repeat_small_dataset
-from triscale.measurement.memory import training_memory
-from triscale.nn.build import build
 from triscale.results.image_size import ImageSized, sides_of
 from triscale.training.context import ExecutionContext
 
@@ -73,9 +72,7 @@ def estimate_training(
     quartiles = statistics.quantiles(speed.steps, n=4)
     per_epoch = steps + _FORWARD_SHARE * len(split.val) / images
     total = recipe.epochs * per_epoch + _FORWARD_SHARE * len(split.test) / images
-    memory = training_memory(
-        build(network), -(-recipe.batch // recipe.micro_batches), network.input_shape, optimizer_values(recipe)
-    )
+    memory = step_memory(network, -(-recipe.batch // recipe.micro_batches), recipe, context.device)
     return TrainingEstimate(
         network=network.name,
         **sides_of(network.input_shape),

@@ -14,7 +14,9 @@ from triscale.jobs.core.networks import check_sides, export_note, note_on
 from triscale.jobs.core.run import Request, RunFolder, RunSpec
 from triscale.jobs.data.moved_images import contents_of, reattach_moved_images
 from triscale.jobs.data.scanning import scan_with_progress
+from triscale.jobs.training import thread_choice
 from triscale.jobs.training.preprocessing import choose_preprocessing
+from triscale.jobs.training.rate_test import with_tested_rate
 from triscale.jobs.training.settle import Conditions, settle
 from triscale.measurement.device import machine
 from triscale.network.custom import CustomNetwork
@@ -60,6 +62,8 @@ def prepare(
     run.refuse_other(request)
     if run.spec_file.is_file():
         spec = run.spec
+        if thread_choice.is_open(context):
+            thread_choice.keep_threads(spec.machine.threads)
         check_present(run.split)
         for sentence in environment_changes(spec.machine, machine()):
             context.progress.note(sentence)
@@ -96,6 +100,8 @@ def prepare(
     preprocessing, note = choose_preprocessing(request.start, request.recipe, network, split, workers=context.workers)
     if note is not None:
         context.progress.note(note)
+    if thread_choice.is_open(context):
+        thread_choice.choose_threads(network, request.recipe, context)
     spec = RunSpec(
         version=__version__,
         request=request,
@@ -107,6 +113,8 @@ def prepare(
         machine=machine(),
         command=command,
     )
+    if request.open is not None and request.open.tests_rate:
+        spec = spec.replace(request=with_tested_rate(spec, split, context))
     summary_of(scanned, split, copies, leaks).replace(allow_leak=allow_leak).save(run.data_file)
     contents_of(scanned).save(run.contents_file)
     split.save(run.split_file)

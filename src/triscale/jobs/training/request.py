@@ -31,6 +31,8 @@ DEFAULT_RECIPE = "small"
 DEFAULT_BASELINE = "efficientnet_b0"
 DEFAULT_TEST_SHARE = 0.2
 MAX_DEFAULT_WORKERS = 8
+AUTO_RATE = "auto"
+"""Instead of a learning rate: a range test chooses it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,12 +44,14 @@ class RecipeChoice:
         pretrained: The recipe if published weights of the network can be had; None if nobody wants them.
         fields: Fields that follow from the number of training images.
         time_limit: Seconds within which the whole job is to end.
+        tests_rate: Whether a range test chooses the learning rate.
     """
 
     recipe: Recipe
     pretrained: Recipe | None = None
     fields: tuple[AutomaticField, ...] = ()
     time_limit: float | None = None
+    tests_rate: bool = False
 
 
 def make_request(
@@ -145,7 +149,7 @@ def match_channels(network: AnyNetwork, data: DataOptions) -> tuple[AnyNetwork, 
 
 def _open_choices(choice: RecipeChoice, network: AnyNetwork) -> OpenChoices | None:
     pretrained = choice.pretrained if published_for(network) else None
-    if pretrained is None and not choice.fields and choice.time_limit is None:
+    if pretrained is None and not choice.fields and choice.time_limit is None and not choice.tests_rate:
         return None
     return OpenChoices(
         weights=pretrained is not None,
@@ -153,6 +157,7 @@ def _open_choices(choice: RecipeChoice, network: AnyNetwork) -> OpenChoices | No
         recipe=choice.recipe,
         pretrained=pretrained,
         time_limit=choice.time_limit,
+        tests_rate=choice.tests_rate,
     )
 
 
@@ -175,7 +180,7 @@ def choose_training(
         weights: The initial weights, if a user names some.
         from_scratch: Whether to refuse published weights.
         settings: As for :func:`choose_recipe`.
-        fields: As for :func:`choose_recipe`.
+        fields: As for :func:`choose_recipe`; the learning rate may also be ``"auto"``.
         flip: As for :func:`choose_recipe`.
         time_limit: Seconds within which the whole job is to end.
         max_seconds: Seconds after which the job stops to be resumed, which a time limit excludes.
@@ -188,6 +193,11 @@ def choose_training(
     if from_scratch and weights is not None:
         raise UserError(f"--from-scratch and --weights {weights} exclude each other; leave out one of them")
     fields = {field: value for field, value in (fields or {}).items() if value is not None}
+    tests_rate = fields.get("learning_rate") == AUTO_RATE
+    if tests_rate:
+        if "learning_rate" in _names_of(settings):
+            raise UserError("--lr auto chooses the learning rate; leave it out, or --set learning_rate")
+        del fields["learning_rate"]
     given = {*fields, *_names_of(settings)}
     if time_limit is not None and max_seconds is not None:
         raise UserError(
@@ -206,6 +216,7 @@ def choose_training(
         pretrained=None if refused else chosen[1],
         fields=() if name is not None else _automatic_fields(given),
         time_limit=time_limit,
+        tests_rate=tests_rate,
     )
 
 

@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice, pairwise
 
-import torch
-
 from triscale.data.pipeline.loader import Batch, TrainLoader, eval_batches
 from triscale.data.pipeline.split import Split
 from triscale.errors import Interrupted
@@ -19,6 +17,7 @@ from triscale.jobs.training.train import decoder_of, eval_batch
 from triscale.network.contract import Preprocessing
 from triscale.network.custom import AnyNetwork
 from triscale.nn.build import build
+from triscale.training.accelerator import synchronize
 from triscale.training.context import ExecutionContext
 from triscale.training.distillation import Teacher
 from triscale.training.distributed.group import ALONE
@@ -116,12 +115,11 @@ def _step_seconds(
         teacher=teacher,
     )
     ended = []
-    for number, batch in enumerate(islice(_endless(loader), STEPS + 1)):
+    for number, batch in enumerate(islice(endless(loader), STEPS + 1)):
         if context.should_stop():
             raise Interrupted("stopped; nothing was written")
         stepper.take(batch, len(batch.labels), rate=1e-9)
-        if context.device.type == "cuda":
-            torch.cuda.synchronize()
+        synchronize(context.device)
         ended.append(time.perf_counter())
         context.progress.advance(number + 1)
     return [after - before for before, after in pairwise(ended)]
@@ -138,7 +136,8 @@ def _eval_seconds(
     return (time.perf_counter() - began) / len(samples)
 
 
-def _endless(loader: TrainLoader) -> Iterator[Batch]:
+def endless(loader: TrainLoader) -> Iterator[Batch]:
+    """Return the batches of all epochs, one after the other, without an end."""
     epoch = 0
     while True:
         yield from loader.epoch(epoch)

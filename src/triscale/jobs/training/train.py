@@ -20,6 +20,7 @@ from triscale.network.contract import Decision
 from triscale.nn.build import build
 from triscale.record import write_atomic
 from triscale.results.history import Epoch
+from triscale.training.accelerator import is_pinned_source
 from triscale.training.context import ExecutionContext
 from triscale.training.distributed.micro_batches import share_of
 from triscale.training.evaluate import evaluate
@@ -138,7 +139,7 @@ def train_task(
             batch=recipe.batch,
             seed=task.seed,
             workers=context.workers,
-            pin=context.device.type == "cuda",
+            pin=is_pinned_source(context.device),
             on_restart=context.progress.note,
             decode_jpeg=decode_jpeg,
             weights=weights,

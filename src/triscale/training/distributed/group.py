@@ -18,6 +18,7 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from triscale.errors import JobError, RecipeError
+from triscale.training.accelerator import distributed_backend
 
 TIMEOUT = timedelta(minutes=10)
 """Timeout of collective operations during training."""
@@ -181,10 +182,11 @@ def join(device: torch.device) -> Iterator[Group]:
     restart therefore uses its own key prefix.
 
     Args:
-        device: The device of this process: NCCL for CUDA, else Gloo.
+        device: The device of this process: NCCL for CUDA, XCCL for Intel GPUs, else Gloo; also Gloo if processes share
+            a GPU.
 
     Raises:
-        RecipeError: The environment is incomplete.
+        RecipeError: The environment is incomplete, or several processes cannot train on this kind of device.
         JobError: The other processes did not join in time.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
@@ -197,14 +199,15 @@ def join(device: torch.device) -> Iterator[Group]:
         raise RecipeError(
             f"WORLD_SIZE is {size}, but {' and '.join(missing)} are not set; start the processes with torchrun"
         )
-    this_process = Group(rank, size)
+    this_process, backend = Group(rank, size), distributed_backend(device)
     with _waiting(this_process, "the start"):
         store, _, _ = next(rendezvous("env://", rank, size, timeout=TIMEOUT))
         prefixed = PrefixStore(f"triscale/start-{start}", store)
-        backend = "nccl" if device.type == "cuda" else "gloo"
-        if device.type == "cuda":
-            torch.cuda.set_device(device)
-        dist.init_process_group(backend, store=prefixed, rank=rank, world_size=size, timeout=TIMEOUT)
+        if device.type != "cpu":
+            torch.accelerator.set_device_index(device.index or 0)
+        # With its device, NCCL connects at once: an error shows here instead of in the first step.
+        own = device if backend in {"nccl", "xccl"} else None
+        dist.init_process_group(backend, store=prefixed, rank=rank, world_size=size, timeout=TIMEOUT, device_id=own)
     try:
         yield Group(rank, size, PrefixStore("words", prefixed))
     finally:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from triscale.results.history import Epoch, evaluated_epochs
+from triscale.training.accelerator import has_float64
 from triscale.training.divergence import WINDOW
 from triscale.training.optim import make_optimizer, optimizer_state, restore_optimizer
 from triscale.training.recipe import Recipe
@@ -25,8 +26,8 @@ class State:
         model: The model that is trained.
         average: Its moving average.
         optimizer: The optimizer of the model's parameters.
-        tally: Float64 ``[4]`` on the device: sum of losses, number of images, skipped steps of the epoch, and skipped
-            steps in a row.
+        tally: Float64 ``[4]`` on the device, float32 where that has no float64: sum of losses, number of images,
+            skipped steps of the epoch, and skipped steps in a row.
         recent: Float32 ``[WINDOW]`` on the device, a ring buffer of mean losses; NaN for none.
         step: Steps taken, including skipped ones.
         skipped: Steps that are left out since a rollback.
@@ -81,7 +82,7 @@ def new_state(model: nn.Module, recipe: Recipe, device: torch.device) -> State:
         model=model,
         average=Average(model),
         optimizer=make_optimizer(recipe, model),
-        tally=torch.zeros(4, dtype=torch.float64, device=device),
+        tally=torch.zeros(4, dtype=torch.float64 if has_float64(device) else torch.float32, device=device),
         recent=torch.full((WINDOW,), math.nan, device=device),
     )
 

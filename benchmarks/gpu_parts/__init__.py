@@ -1,0 +1,1 @@
+"""The parts of the campaign on a GPU, ``benchmarks/gpu.py``, in the order of their value."""
