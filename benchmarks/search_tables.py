@@ -221,6 +221,14 @@ def compare(protocol: str, place: Place, exponent: float, replays: int, argument
         + "".join(f"{count:>16}" for count in after)
         + f"{'within':>8}{'different':>11}{'volume':>16}"
     )
+    if protocol == "complete":
+        costs = [place.figures(sample).costs["macs"] for sample in every]
+        chosen = []
+        for seed in range(3):
+            answers = [objective.reward(place.answer(one, seed), cost) for one, cost in zip(every, costs, strict=True)]
+            chosen.append(score(every[int(np.argmax(answers))]))
+        reached = sum(one >= best - tolerance for one in chosen)
+        print(f"best of all networks by one seed: {', '.join(f'{one:.2f}' for one in chosen)}; within: {reached} of 3")
     many = [volume(place, random_samples(place, replay, 10 * after[-1]), replay) for replay in range(replays)]
     for strategy in arguments.strategies:
         scores, different, volumes = [], [], []

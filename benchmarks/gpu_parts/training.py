@@ -85,7 +85,7 @@ def never_waits(recipe: Recipe, device: torch.device) -> Result:
     """Take steps while torch makes an error of everything that waits for the device."""
     if device.type != "cuda":
         raise UnavailableError(
-            "torch reports waiting on CUDA only; tests/training/test_simulated_devices.py simulates it"
+            "torch reports waiting on CUDA only; tests/nn/test_simulated_devices.py simulates it"
         )
     stepper = stepper_of(recipe, device)
     batches = [batch_of((0, number), device=device) for number in range(6)]

@@ -1,7 +1,8 @@
 """Training steps on simulated GPUs: torch's fake tensors compute shapes, dtypes and devices without the hardware.
 
 They refuse operands on different devices, and any read of a value, which on a GPU would wait for it. They compute no
-values, and no backward pass; benchmarks/gpu.py compares those on a machine with a GPU.
+values, and no backward pass; benchmarks/gpu.py compares those on a machine with a GPU. These tests start autograd's
+threads for devices, after which a fork cannot train, so that they are not among the tests of training.
 """
 
 import pytest
