@@ -61,7 +61,7 @@ class Device:
         return exact * (1 + self.noise * (-1) ** self.calls)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(limit=st.floats(0.15, 60), power=st.floats(0.6, 1.2), noise=st.floats(0, 0.03))
 def test_result_was_measured_within_the_limit_and_uses_it(limit, power, noise):
     device = Device(power, noise)
