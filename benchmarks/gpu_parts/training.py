@@ -84,9 +84,7 @@ def deterministic(active: bool) -> Iterator[list[str]]:
 def never_waits(recipe: Recipe, device: torch.device) -> Result:
     """Take steps while torch makes an error of everything that waits for the device."""
     if device.type != "cuda":
-        raise UnavailableError(
-            "torch reports waiting on CUDA only; tests/nn/test_simulated_devices.py simulates it"
-        )
+        raise UnavailableError("torch reports waiting on CUDA only; tests/nn/test_simulated_devices.py simulates it")
     stepper = stepper_of(recipe, device)
     batches = [batch_of((0, number), device=device) for number in range(6)]
     for batch in batches[:3]:  # the first step waits once, and constants are copied to the device
