@@ -48,11 +48,11 @@ from ultralytics.nn.tasks import ClassificationModel
 from ultralytics.utils import LOGGER
 
 import triscale as ts
+from scratch import accuracy, train_timed
 from triscale.data.pipeline.scan import scan
 from triscale.data.pipeline.split import make_split
 from triscale.jobs.training.time_limit import MAX_STRETCH
 from triscale.training.automatic import automatic_epochs
-from triscale.training.metrics import wilson
 from triscale.training.recipe import SMALL
 
 DEFAULT = "efficientnet_b0"
@@ -230,23 +230,9 @@ def train_ours(divided: Path, out: Path, row: Row, macs: int, limit: float) -> R
 
 
 def run_ours(divided: Path, out: Path, row: Row, macs: int, epochs: int) -> Result:
-    shutil.rmtree(out, ignore_errors=True)
-    began = time.process_time()
-    run = ts.train(
-        divided,
-        row.baseline,
-        budget=ts.Budget(macs=macs),
-        from_scratch=True,
-        epochs=epochs,
-        settings=dict(setting.split("=", 1) for setting in row.settings),
-        seed=row.seed,
-        threads=1,
-        workers=0,
-        allow_leak=True,
-        out=out,
-        progress=False,
+    run, seconds = train_timed(
+        divided, row.baseline, ts.Budget(macs=macs), epochs=epochs, settings=row.settings, seed=row.seed, out=out
     )
-    seconds = time.process_time() - began
     files = files_of(divided / "test")
     right = [
         int(predicted.classes[0].name == file.parent.name)
@@ -262,14 +248,6 @@ def run_ours(divided: Path, out: Path, row: Row, macs: int, epochs: int) -> Resu
         "macs": cost.macs,
         "params": cost.params,
     }
-
-
-def accuracy(rights: list[list[int]]) -> str:
-    """Return the accuracy in percent; an image counts once, with its mean over the seeds."""
-    count = len(rights[0])
-    correct = statistics.fmean(map(sum, rights))
-    low, high = wilson(correct, count)
-    return f"{100 * correct / count:5.1f}% ({100 * low:.1f}-{100 * high:.1f}) of {count}"
 
 
 def difference(ours: list[list[int]], theirs: list[list[int]]) -> str:

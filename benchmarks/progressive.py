@@ -19,19 +19,15 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import shutil
 import statistics
-import time
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import torch
-
-import triscale as ts
-from marks import marks_of, paired, share
+from marks import marks_of, paired
+from scratch import accuracy, train_timed
 from triscale.jobs.core.run import RunFolder
-from triscale.training.metrics import wilson
 
 Row = dict[str, Any]
 
@@ -62,14 +58,15 @@ def main() -> None:
                         file.write_text(json.dumps(pool.submit(trained, *given).result()))
                 row = json.loads(file.read_text())
                 print(
-                    f"  {name:<11} seed {seed}: {accuracy([row])}, {row['seconds']:.0f} s of processor time", flush=True
+                    f"  {name:<11} seed {seed}: {accuracy_of([row])}, {row['seconds']:.0f} s of processor time",
+                    flush=True,
                 )
                 pair.append(row)
             pairs.append(pair)
         full, progressive = zip(*pairs, strict=True)
         ratios = [after["seconds"] / before["seconds"] for before, after in pairs]
-        print(f"  full        {accuracy(full)}")
-        print(f"  progressive {accuracy(progressive)}")
+        print(f"  full        {accuracy_of(full)}")
+        print(f"  progressive {accuracy_of(progressive)}")
         gain, half = paired([(after["marks"], before["marks"]) for before, after in pairs])
         print(
             f"  progressive - full: {gain:+.1f} +-{half:.1f} points; {statistics.mean(ratios):.0%} of the time",
@@ -79,34 +76,13 @@ def main() -> None:
 
 def trained(images: Path, network: str, macs: str, epochs: int, settings: list[str], seed: int, out: Path) -> Row:
     """Train, and return what the table shows."""
-    torch.set_num_threads(1)
-    shutil.rmtree(out, ignore_errors=True)
-    began = time.process_time()
-    run = ts.train(
-        images,
-        network,
-        budget=macs,
-        from_scratch=True,
-        epochs=epochs,
-        settings=dict(setting.split("=", 1) for setting in settings),
-        seed=seed,
-        threads=1,
-        workers=0,
-        allow_leak=True,
-        out=out,
-        progress=False,
-    )
-    seconds = time.process_time() - began
+    run, seconds = train_timed(images, network, macs, epochs=epochs, settings=settings, seed=seed, out=out)
     folder = RunFolder.open(out)
     return {"marks": marks_of(folder, folder.model()), "seconds": seconds, "network": run.network.name}
 
 
-def accuracy(rows: Any) -> str:
-    """Return the accuracy in percent with its interval; an image counts once, with its mean over the rows."""
-    count = len(rows[0]["marks"])
-    right = statistics.fmean(share(row["marks"]) * count for row in rows)
-    low, high = wilson(right, count)
-    return f"{100 * right / count:5.1f}% ({100 * low:.1f}-{100 * high:.1f}) of {count}"
+def accuracy_of(rows: Sequence[Row]) -> str:
+    return accuracy([[int(mark) for mark in row["marks"]] for row in rows])
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import timm
@@ -28,6 +29,7 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
+from steps import interleaved_seconds, saved_bytes
 from triscale import get
 from triscale.nn.build import build
 from triscale.training.transfer import freeze_norms
@@ -137,15 +139,8 @@ def speeds(rows: dict[str, Step], given: argparse.Namespace) -> list[str]:
     for step in rows.values():
         step()
         step()
-    seconds: dict[str, list[float]] = {name: [] for name in rows}
-    for _ in range(given.rounds):
-        for name, step in rows.items():
-            wait(given)
-            started = time.perf_counter()
-            for _ in range(steps):
-                step()
-            wait(given)
-            seconds[name].append((time.perf_counter() - started) / (steps * given.batch))
+    timed = interleaved_seconds(rows, rounds=given.rounds, repeats=steps, wait=partial(wait, given))
+    seconds = {name: [time_of_step / given.batch for time_of_step in times] for name, times in timed.items()}
     first = seconds[next(iter(rows))]
     lines = [f"{'':36}{'images/s':>22}{'time / that of ours':>26}"]
     for name, times in seconds.items():
@@ -180,21 +175,14 @@ def saved_per_image(model: nn.Module, given: argparse.Namespace) -> float:
     """Return the bytes that autograd keeps for each image of a batch."""
     images, _ = batch(given)
     model = prepared(model, "channels_last", given)
-    storages: dict[int, int] = {}
+    device = torch.device(given.device).type
 
-    def record(value: Tensor) -> Tensor:
-        storages[value.untyped_storage().data_ptr()] = value.untyped_storage().nbytes()
-        return value
+    def forward() -> Tensor:
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=given.precision == "bfloat16"):
+            logits: Tensor = model(images.contiguous(memory_format=torch.channels_last))
+        return logits
 
-    with (
-        torch.autograd.graph.saved_tensors_hooks(record, lambda value: value),
-        torch.autocast(torch.device(given.device).type, dtype=torch.bfloat16, enabled=given.precision == "bfloat16"),
-    ):
-        logits = model(images.contiguous(memory_format=torch.channels_last))
-    del logits
-    for parameter in model.parameters():
-        storages.pop(parameter.untyped_storage().data_ptr(), None)
-    return sum(storages.values()) / given.batch
+    return saved_bytes(model, forward) / given.batch
 
 
 def peak_of(name: str, given: argparse.Namespace) -> int:

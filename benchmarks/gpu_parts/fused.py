@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from gpu_parts.rows import Result, Rows, Setting
 from gpu_parts.speed import Step, interleaved, spread
+from steps import saved_bytes
 from triscale import get
 from triscale.network.lower import lower
 from triscale.network.tree import block_paths
@@ -52,7 +53,7 @@ def time_block(path: str, side: int, batch: int, setting: Setting) -> Result:
         repeats=1 if setting.tiny else 20,
     )
     ratios = [fused / plain for fused, plain in zip(seconds["fused"], seconds["plain"], strict=True)]
-    saved = {name: saved_bytes(block, maps, devices) for name, devices in (("plain", ()), ("fused", (device.type,)))}
+    saved = {name: saved_by(block, maps, devices) for name, devices in (("plain", ()), ("fused", (device.type,)))}
     return {
         "input": list(maps.shape),
         "milliseconds": {name: spread([1e3 * value for value in times]) for name, times in seconds.items()},
@@ -76,24 +77,10 @@ def step_of(block: nn.Module, maps: Tensor, devices: tuple[str, ...]) -> Step:
     return step
 
 
-def saved_bytes(block: nn.Module, maps: Tensor, devices: tuple[str, ...]) -> int:
-    """Return the bytes that autograd keeps between forward and backward pass, without parameters."""
-    storages: dict[int, int] = {}
-
-    def record(value: Tensor) -> Tensor:
-        storages[value.untyped_storage().data_ptr()] = value.untyped_storage().nbytes()
-        return value
-
-    with (
-        torch.autograd.graph.saved_tensors_hooks(record, lambda value: value),
-        chain.fused_on(*devices),
-        torch.autocast(maps.device.type, dtype=torch.bfloat16),
-    ):
-        result = block(maps)
-    del result
-    for parameter in block.parameters():
-        storages.pop(parameter.untyped_storage().data_ptr(), None)
-    return sum(storages.values())
+def saved_by(block: nn.Module, maps: Tensor, devices: tuple[str, ...]) -> int:
+    """Return the bytes that autograd keeps between forward and backward pass, with chains fused on these devices."""
+    with chain.fused_on(*devices), torch.autocast(maps.device.type, dtype=torch.bfloat16):
+        return saved_bytes(block, lambda: block(maps))
 
 
 def operations_on(device: torch.device) -> str:

@@ -18,8 +18,9 @@ import torch.nn.functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 from gpu_parts.rows import Result, Rows, UnavailableError, child_environment, failed_checks
-from gpu_parts.tasks import BATCH, CLASSES, RECIPES, SIDE, digest_of, small_network, train_small
+from gpu_parts.tasks import BATCH, CLASSES, RECIPES, SIDE, small_network, train_small
 from gpu_parts.training import deterministic
+from training.processes import folder_digest
 from triscale.nn.build import build
 from triscale.training.accelerator import device_count, distributed_backend
 from triscale.training.context import choose_device
@@ -115,7 +116,7 @@ def two_processes(kind: str, device: torch.device) -> Result:
         with deterministic(True):
             alone = train_small(folder / "one", recipe, device)
         result |= {"losses of one process": alone}
-        same = digest_of(folder / "one") == digest_of(folder / "two")
+        same = folder_digest(folder / "one") == folder_digest(folder / "two")
         result["bitwise as one process"] = same
         if kind == "deterministic":
             checks["bitwise as one process"] = same

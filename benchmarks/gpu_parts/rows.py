@@ -178,7 +178,8 @@ class Rows:
 
 def child_environment() -> dict[str, str]:
     """Return the environment of a process that imports the same packages as this one."""
-    folders = (Path(__file__).parent.parent, Path(triscale.__file__).parent.parent)
+    benchmarks = Path(__file__).parent.parent
+    folders = (benchmarks, benchmarks.parent / "tests", Path(triscale.__file__).parent.parent)
     known = os.environ.get("PYTHONPATH", "")
     return os.environ | {"PYTHONPATH": os.pathsep.join([*map(str, folders), known])}
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import importlib.util
 import statistics
-import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from torch import nn
 
 from gpu_parts.rows import Result, Rows, Setting, UnavailableError
 from gpu_parts.tasks import stepper_of
+from steps import interleaved_seconds
 from triscale import Network, get
 from triscale.data.pipeline.loader import Batch
 from triscale.nn.build import build
@@ -205,15 +205,7 @@ def interleaved(
             step()
             synchronize(device)
             peaks[name] = torch.cuda.max_memory_allocated(device) - before
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for _ in range(rounds):
-        for name, step in steps.items():
-            synchronize(device)
-            started = time.perf_counter()
-            for _ in range(repeats):
-                step()
-            synchronize(device)
-            seconds[name].append((time.perf_counter() - started) / repeats)
+    seconds = interleaved_seconds(steps, rounds=rounds, repeats=repeats, wait=lambda: synchronize(device))
     return seconds, peaks
 
 

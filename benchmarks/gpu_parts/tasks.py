@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,7 +43,7 @@ def small_network() -> Network:
 
 
 def batch_of(place: tuple[int, ...], count: int = BATCH, device: torch.device | None = None) -> Batch:
-    """Return random images with classes that can be told from their brightness, pinned for a GPU."""
+    """Return random images with classes that their brightness distinguishes, pinned for a GPU."""
     rng = np.random.default_rng(place)
     labels = torch.from_numpy(rng.integers(0, CLASSES, count))
     images = torch.from_numpy(rng.integers(0, 100, (count, 3, SIDE, SIDE), dtype=np.uint8))
@@ -99,19 +98,6 @@ def train_small(
     except Interrupted:
         return []
     return [epoch.val_loss for epoch in manifest.history]
-
-
-def digest_of(folder: Path) -> str:
-    """Return a digest of the tensors of the newest checkpoint of a folder."""
-    checkpoints = Checkpoints(folder)
-    manifest = checkpoints.newest()
-    assert manifest is not None
-    total = hashlib.sha256()
-    for file in (manifest.state_file, manifest.best_file):
-        tensors = checkpoints.load(file) if file else {}
-        for name in sorted(tensors):
-            total.update(name.encode() + tensors[name].cpu().numpy().tobytes())
-    return total.hexdigest()
 
 
 def stepper_of(recipe: Recipe, device: torch.device, network: Network | None = None) -> Stepper:

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from gpu_parts.rows import Result, Rows, UnavailableError, failed_checks
-from gpu_parts.tasks import BATCH, RECIPES, SIDE, batch_of, digest_of, stepper_of, train_small
+from gpu_parts.tasks import BATCH, RECIPES, SIDE, batch_of, stepper_of, train_small
+from training.processes import folder_digest
 from triscale import get
 from triscale.data.pipeline.loader import Batch
 from triscale.network.contract import Preprocessing
@@ -52,7 +53,7 @@ def resume(recipe: Recipe, device: torch.device) -> Result:
             losses = [train_small(folder, recipe, device) for folder in folders[:2]]
             stopped = train_small(folders[2], recipe, device, stop_after=STOP_AFTER)
             losses.append(train_small(folders[2], recipe, device))
-            whole, again, resumed = (digest_of(folder) for folder in folders)
+            whole, again, resumed = (folder_digest(folder) for folder in folders)
         result[kind] = {
             "repeated bitwise": whole == again,
             "resumed bitwise": whole == resumed,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,8 +13,8 @@ from scipy.stats import norm
 
 from triscale.families.mobilenet import V2
 from triscale.search.baseline.objective import Observation, SearchObjective
-from triscale.search.baseline.space import around
-from triscale.search.baseline.strategies.bayesian import Bayesian, KnownCost, expected_improvement, figures_of
+from triscale.search.baseline.space import Choice, around
+from triscale.search.baseline.strategies.bayesian import SPREAD, Bayesian, KnownCost, expected_improvement, figures_of
 from triscale.search.baseline.strategies.gaussian_process import GaussianProcess, one_hot
 
 SIZES = (2, 3, 4, 2)
@@ -99,25 +101,30 @@ def test_no_network_is_proposed_twice_until_all_were():
 
 
 def test_batch_is_spread():
-    strategy = Bayesian(SMALL, 0, SearchObjective(target=10e6))
+    space = around(V2.replace(resolution=32), "small")
+    strategy = Bayesian(space, 0, SearchObjective(target=10e6))
     samples = strategy.ask(20)
     strategy.tell([Observation(sample, 0.01 * sum(sample), 0.01 * sum(sample), 1e7) for sample in samples])
-    batch = strategy.ask(5)
-    assert len(set(batch)) == 5
+    least = len(space.free_choices) // SPREAD
+    assert least > 1
+    for one, other in combinations(strategy.ask(5), 2):
+        assert sum(a != b for a, b in zip(one, other, strict=True)) >= least
 
 
 def test_only_the_pool_is_proposed():
     pool = [(first, second) for first in range(3) for second in range(3)]
 
     class Grid:
-        free_choices = SMALL.free_choices[:2]
+        free_choices = tuple(Choice(place, "layers", (0, 1, 2)) for place in range(2))
         size = 4
 
     strategy = Bayesian(
-        Grid(), 0, SearchObjective(target=1.0), pool=pool[:4],
+        Grid(), 0, SearchObjective(target=1.0), pool=pool,
         figures=lambda sample: KnownCost(str(sample), {"macs": 1.0 + sum(sample)}, (float(sum(sample)),)),
     )  # fmt: skip
-    assert set(strategy.ask(4)) == set(pool[:4])
+    first = strategy.ask(4)
+    strategy.tell([Observation(sample, 0.1 * sum(sample), 0.1 * sum(sample), 1.0 + sum(sample)) for sample in first])
+    assert set(first) | set(strategy.ask(5)) == set(pool)  # the second batch by a model
 
 
 def test_additive_accuracy_is_maximized_with_few_evaluations():

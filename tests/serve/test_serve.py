@@ -21,8 +21,10 @@ from PIL import Image
 
 from cli.command import refused, run
 from serve.conftest import serving
+from triscale.errors import BudgetError
 from triscale.jobs.core.run import RunFolder
 from triscale.jobs.inference.predict import predict
+from triscale.network.custom import CustomNetwork
 from triscale.network.latency import NAMES, Predictor
 from triscale.scaling.budget import Budget
 from triscale.serve.model import ServedModel
@@ -89,6 +91,13 @@ def test_profile_predicts_latency_of_fitted_network(served_run):
     slower = model.scaled(Budget(latency=2 * result.milliseconds))
     assert result.milliseconds < slower.milliseconds <= 2 * result.milliseconds
     assert ServedModel(RunFolder.open(served_run), 10**6).scaled(Budget.of("1M")).milliseconds is None
+
+
+def test_latency_of_a_custom_model_is_not_measured_by_a_request(served_run):
+    model = ServedModel(RunFolder.open(served_run), 10**6)
+    model._baseline = CustomNetwork(name="own", function="somewhere:build")
+    with pytest.raises(BudgetError, match="the server does not measure custom models"):
+        model.scaled(Budget(latency=20))
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from triscale.api.arguments import AnyNetworkLike, BudgetLike, LawLike, as_budget, as_law, as_seconds
 from triscale.api.cross_validation import CrossValidation
@@ -89,7 +89,7 @@ def run_training(
     out: str | Path | None,
     device: str,
     workers: int | None,
-    threads: int | None,
+    threads: int | Literal["auto"] | None,
     max_seconds: float | None,
     compile: bool,
     progress: bool,
@@ -101,10 +101,15 @@ def run_training(
     """Train, or cross-validate if there are folds, and return the result."""
     limits = [part.strip() for part in str(budget or "").split(",") if part.strip()]  # the same name as the command's
     folder = Path(out) if out is not None else default_folder(str(images), request.network.name, limits, folds)
-    limit_threads(threads)
+    limit_threads(None if threads == "auto" else threads)
     job = jobs.fit if everything else jobs.train
     with training_execution(
-        device, workers=choose_workers(workers), compile=compile, max_seconds=max_seconds, progress=progress
+        device,
+        workers=choose_workers(workers),
+        compile=compile,
+        max_seconds=max_seconds,
+        progress=progress,
+        chooses_threads=threads == "auto",
     ) as context:
         try:
             if folds is not None:

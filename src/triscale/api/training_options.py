@@ -39,7 +39,7 @@ class TrainingOptions(TypedDict, total=False):
     out: str | Path | None
     device: str
     workers: int | None
-    threads: int | None
+    threads: int | Literal["auto"] | None
     time_limit: str | float | None
     max_seconds: float | None
     compile: bool

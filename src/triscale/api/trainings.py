@@ -74,7 +74,7 @@ def fit(
     out: str | Path | None = None,
     device: str = "auto",
     workers: int | None = None,
-    threads: int | None = None,
+    threads: int | Literal["auto"] | None = None,
     time_limit: str | float | None = None,
     max_seconds: float | None = None,
     compile: bool = False,
@@ -119,9 +119,9 @@ def fit(
         folds: Cross-validate with this number of folds, one training each, which estimates the accuracy: every image is
             tested once. The same call without folds then trains the network to use.
         out: Directory of the run; by default ``runs/`` and a name made of images, network and budget.
-        device: ``auto``, ``cpu`` or ``cuda``.
+        device: ``auto``, ``cpu``, ``cuda``, ``xpu`` or ``mps``.
         workers: Processes that decode images; by default by the number of cores.
-        threads: Threads that compute; by default all cores.
+        threads: Threads that compute; by default all cores; ``"auto"`` for one if that is faster at the start.
         time_limit: Choose the number of epochs such that everything ends within this time: seconds, or ``"20m"``.
         max_seconds: Save and stop after this time; the same call resumes.
         compile: Whether to compile the forward pass, which pays on a GPU after some minutes.
@@ -209,7 +209,7 @@ def train(
     out: str | Path | None = None,
     device: str = "auto",
     workers: int | None = None,
-    threads: int | None = None,
+    threads: int | Literal["auto"] | None = None,
     time_limit: str | float | None = None,
     max_seconds: float | None = None,
     compile: bool = False,
@@ -253,9 +253,9 @@ def train(
         folds: Cross-validate with this number of folds, one training each, which estimates the accuracy: every image is
             tested once. The same call without folds then trains the network to use.
         out: Directory of the run; by default ``runs/`` and a name made of images, network and budget.
-        device: ``auto``, ``cpu`` or ``cuda``.
+        device: ``auto``, ``cpu``, ``cuda``, ``xpu`` or ``mps``.
         workers: Processes that decode images; by default by the number of cores.
-        threads: Threads that compute; by default all cores.
+        threads: Threads that compute; by default all cores; ``"auto"`` for one if that is faster at the start.
         time_limit: Choose the number of epochs such that everything ends within this time: seconds, or ``"20m"``.
         max_seconds: Save and stop after this time; the same call resumes.
         compile: Whether to compile the forward pass, which pays on a GPU after some minutes.

@@ -247,8 +247,11 @@ class ServedModel:
         """Scale the run's baseline to a budget.
 
         Raises:
-            BudgetError: No network meets the budget.
+            BudgetError: No network meets the budget, or it limits the latency of a custom model, which would have to be
+                measured for a minute.
         """
+        if budget.latency is not None and not isinstance(self._baseline, Network):
+            raise BudgetError("the server does not measure custom models; limit MACs, or run triscale scale")
         fit = fit_any(self._baseline, self._law, budget, self._predictor)
         counts = count_of(fit.network)
         return Scaled(

@@ -16,7 +16,7 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutionContext:
-    """How and where a job runs. Apart from the device, nothing here changes the result.
+    """How and where a job runs. Apart from the device and the chosen threads, nothing here changes the result.
 
     Attributes:
         device: Where tensors are computed.

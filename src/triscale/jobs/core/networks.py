@@ -83,6 +83,6 @@ def fit_any(
                 "the latency is measured on this machine"
             )
         if budget.latency is not None:
-            return fit_latency_traced(network, law, budget, context)
+            return fit_latency_traced(network, law, budget, context, exports=export_note(network) is None)
         return fit_budget_traced(network, law, budget, trace_counts)
     return fit_budget(network, law, budget, predictor)

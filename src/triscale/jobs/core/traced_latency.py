@@ -14,9 +14,8 @@ from scipy.optimize import nnls
 
 from triscale.deploy.contract import Contract
 from triscale.deploy.engines import DEFAULT_ENGINE
-from triscale.deploy.engines.program import program_of
 from triscale.deploy.exportable import Exportable
-from triscale.errors import BudgetError, ExportError, NetworkError
+from triscale.errors import BudgetError, NetworkError
 from triscale.measurement.latency import measure_latency, pinned_to_cores, torch_threads
 from triscale.measurement.processor import processor
 from triscale.network.contract import Preprocessing
@@ -50,6 +49,8 @@ def fit_latency_traced(
     law: AnyLaw,
     budget: Budget,
     context: ExecutionContext = DEFAULT_CONTEXT,
+    *,
+    exports: bool = True,
     measure: Milliseconds | None = None,
 ) -> Fit:
     """Fit a custom model to a budget that limits its latency on this machine, with one image and one thread.
@@ -63,17 +64,15 @@ def fit_latency_traced(
         law: The scaling law.
         budget: The limits, latency among them.
         context: Progress.
-        measure: Returns the latency of a size in milliseconds; by default it is measured in ONNX Runtime, or in torch
-            if the model cannot be exported.
+        exports: Whether the model can be exported; the latency is then measured in ONNX Runtime, otherwise in torch.
+        measure: Returns the latency of a size in milliseconds, instead of a measurement.
 
     Raises:
         NetworkError: The model cannot be built or run at its own size.
         BudgetError: The smallest size is too slow or exceeds another limit, or the law never reaches the budget.
     """
-    exported = measure is None and _can_be_exported(network)
-    if measure is None:
-        context.progress.begin(f"measure sizes of {network.name}")
-    sizes = _Sizes(measure or (_milliseconds_of_file if exported else _milliseconds_in_torch))
+    context.progress.begin(f"measure sizes of {network.name}")
+    sizes = _Sizes(measure or (_milliseconds_of_file if exports else _milliseconds_in_torch))
     measured = sizes.outwards(network, law, budget)
     fits = [fit for fit in measured if all(limit.used <= 1 for limit in fit.limits)]
     target = budget
@@ -99,16 +98,8 @@ def fit_latency_traced(
         smallest = scale_by_law(network, law, min(fit.phi for fit in measured))
         raise BudgetError(too_small_message(network, sizes.counts(smallest), budget))
     best = max(fits, key=lambda fit: max(limit.used for limit in fit.limits))
-    engine = DEFAULT_ENGINE.title if exported else "torch"
+    engine = DEFAULT_ENGINE.title if exports else "torch"
     return best.replace(measured=f"measured in {engine} with 1 thread on {processor()}")
-
-
-def _can_be_exported(network: CustomNetwork) -> bool:
-    try:
-        program_of(build(network).eval(), network.input_shape)
-    except ExportError:
-        return False
-    return True
 
 
 def _milliseconds_of_file(network: CustomNetwork) -> float:
@@ -175,7 +166,8 @@ class _Sizes:
         figures = np.array([_figures(size) for size in known])
         coefficients, _ = nnls(figures / times[:, None], np.ones(len(times)))
         # What the linear model does not explain is taken from the measured size that is nearest in cost.
-        nearest = min(range(len(known)), key=lambda index: abs(math.log(known[index].macs / counts.macs)))
+        distances = [abs(math.log(max(1, size.macs) / max(1, counts.macs))) for size in known]
+        nearest = distances.index(min(distances))
         unexplained = times[nearest] / float(figures[nearest] @ coefficients)
         return _counted(counts, unexplained * float(np.array(_figures(counts)) @ coefficients))
 

@@ -122,22 +122,17 @@ class Bayesian:
 
     def _new_random(self) -> Sample:
         """Return a random new sample that the objective admits, or else the cheapest of those tried."""
-        if self._pool is not None:
-            new = [sample for sample in self._pool if self._is_new(sample)]
-            tried = self._random.sample(new, min(TRIES, len(new)))
-        else:
-            drawn = (self._space.sample(self._random) for _ in range(TRIES if self._refuses else 1))
-            tried = [sample for sample in drawn if self._is_new(sample)]
-        if tried:
-            costs = self._costs(tried) if self._refuses else np.zeros(len(tried))
-            admitted = [sample for sample, cost in zip(tried, costs, strict=True) if self._objective.admits(cost)]
-            return admitted[0] if admitted else tried[int(costs.argmin())]
-        if self._pool is not None:
-            return self._random.choice(self._pool)
+        tried: list[Sample] = []
         for _ in range(TRIES):
-            sample = self._space.sample(self._random)
+            sample = self._any_sample()
             if self._is_new(sample):
-                return sample
+                if not self._refuses or self._objective.admits(float(self._costs([sample])[0])):
+                    return sample
+                tried.append(sample)
+        if tried:
+            return tried[int(self._costs(tried).argmin())]
+        if self._pool is not None:
+            return next((sample for sample in self._pool if self._is_new(sample)), self._pool[0])
         return propose(self._space, set(self._proposed), self._space.sample(self._random), self._mutate)
 
     def _mutate(self, sample: Sample) -> Sample:
