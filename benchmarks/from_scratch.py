@@ -1,7 +1,7 @@
 """Compare trainings from random weights by default settings with ultralytics' classifier, at equal time and cost.
 
 Run with: python benchmarks/from_scratch.py IMAGES... --out DIR [--size 96] [--seconds 360] [--seeds 0]
-          [--baselines efficientnet_b0 ...] [--set KEY=VALUE ...]
+          [--baselines resnet18 ...] [--set KEY=VALUE ...]
 
 Needs ultralytics, which is AGPL-3.0 and no dependency of this project. For each set of images and each seed:
 
@@ -51,11 +51,12 @@ import triscale as ts
 from scratch import accuracy, train_timed
 from triscale.data.pipeline.scan import scan
 from triscale.data.pipeline.split import make_split
+from triscale.jobs.training.request import default_baseline
 from triscale.jobs.training.time_limit import MAX_STRETCH
 from triscale.training.automatic import automatic_epochs
 from triscale.training.recipe import SMALL
 
-DEFAULT = "efficientnet_b0"
+DEFAULT = default_baseline(from_scratch=True)
 SEVERAL = "progressive.stages"
 """A setting with which the time of an epoch depends on its place in the training."""
 SPLITS = ("train", "val", "test")

@@ -17,7 +17,7 @@ from triscale.jobs.core.execution import execution
 from triscale.jobs.fit import RunOptions
 from triscale.jobs.inference.evaluate_file import evaluate_file
 from triscale.jobs.run_source import is_exported
-from triscale.jobs.training.request import DEFAULT_BASELINE
+from triscale.jobs.training.request import default_baseline
 from triscale.jobs.training.trackers.log import tracker_names
 from triscale.results.metrics import AnyMetrics
 from triscale.scaling.budget import FORMS
@@ -92,7 +92,7 @@ def fit(
         images: A folder of class folders, tar shards, a saved data set, a table, a URL or a named data set.
         budget: Limits such as ``"400M"`` (MACs), ``"5M params"``, ``"20MB"`` or, with a profile, ``"20ms"``.
         baseline: The network to scale: a network, its name, its .json file, or ``package.module:function``; by default
-            that of the weights, or EfficientNet-B0.
+            that of the weights, or EfficientNet-B0; ResNet-18 with ``from_scratch``.
         law: Scaling coefficients; by default those of the EfficientNet paper.
         lite: Whether to adapt the network for int8 and small devices.
         profile: Device profile that latency is predicted with.
@@ -147,7 +147,7 @@ def fit(
     if budget is None:
         raise BudgetError(f"no budget given; add budget=, written as {FORMS}")
     if baseline is None and weights is None:
-        baseline = DEFAULT_BASELINE
+        baseline = default_baseline(from_scratch=from_scratch, lite=lite)
     request = build_request(
         images, baseline, budget, law, lite, profile, weights, from_scratch, teacher, keep_head, class_names,
         resolution, recipe,

@@ -98,16 +98,16 @@ def fit(
         of device: pi, phone, browser, tablet, laptop or server.
     baseline
         The network to scale: a published name, a JSON file or package.module:function; by default the network of
-        --weights, or efficientnet_b0.
+        --weights, or efficientnet_b0; resnet18 with --from-scratch.
     options
         Training options.
     """
-    from triscale.jobs.training.request import DEFAULT_BASELINE, default_folder
+    from triscale.jobs.training.request import default_baseline, default_folder
 
     if not budget:
         raise UserError(f"triscale fit requires a budget; for example: triscale fit {images} --budget 400M")
     if baseline is None and options.weights is None:
-        baseline = DEFAULT_BASELINE
+        baseline = default_baseline(from_scratch=options.from_scratch, lite=lite)
     request = _request(images, baseline, law, budget, options, profile, margin, lite=lite)
     out = options.out or default_folder(images, _network_name(baseline, request, lite=lite), budget, options.folds)
     _run_job(request, out, options, everything=True, json=json)
