@@ -2,9 +2,9 @@
 
 Run with: python benchmarks/xla_speed.py [--network efficientnet_b0@64] [--batch 16] [--rounds 5] [--threads 1]
 
-A step is forward pass, loss, backward pass, optimizer and moving average on random images in memory; for XLA it includes
-their copy to the devices. The rows of a table take turns, once per round; it has the median and the quartiles of the
-ratio to its first row within a round.
+A step is forward pass, loss, backward pass, optimizer and moving average on random images in memory; for XLA it
+includes their copy to the devices. The rows of a table take turns, once per round; it has the median and the quartiles
+of the ratio to its first row within a round.
 
 - Engines: the same batch, one micro-batch.
 - Devices: eight micro-batches on 1, 2, 4 and 8 simulated devices, which share the cores of this machine: the shape of

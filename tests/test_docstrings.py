@@ -42,7 +42,8 @@ SLOW = {"api/measurements.py", "api/run.py"}
 
 
 def cases() -> list[object]:
-    names = [str(path.relative_to(PACKAGE)) for path in WITH_EXAMPLES]
+    # Those of the XLA engine need JAX, and run in tests/xla.
+    names = [str(path.relative_to(PACKAGE)) for path in WITH_EXAMPLES if "xla" not in path.parts]
     return [pytest.param(name, marks=[pytest.mark.stress] * (name in SLOW), id=name) for name in names]
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent / "src" / "triscale"
 
 CORE = {
-    "errors", "compat", "locks", "notebook", "optional_import", "record", "places", "progress", "progress_bars", "retry",
-    "version",
+    "errors", "compat", "locks", "notebook", "optional_import", "record", "places", "progress", "progress_bars",
+    "retry", "version",
 }  # fmt: skip
 MAY_IMPORT = {
     "errors": set(),

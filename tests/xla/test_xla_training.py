@@ -13,6 +13,7 @@ import pytest
 
 from cli.command import refused
 from conftest import write_classes
+from example_script import run_script
 from seeded_training import feed, same, task
 from triscale.api.run import Run
 from triscale.errors import Interrupted
@@ -131,13 +132,26 @@ def test_two_hosts_give_the_weights_of_one(images, small_file, tmp_path, whole):
     assert digest(out) == digest(whole)
 
 
+@pytest.mark.process
+@pytest.mark.stress
+def test_script_for_tpu_slices_trains_and_resumes(images, small_file, tmp_path, monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", environment(4)["XLA_FLAGS"])
+    monkeypatch.setenv("DEVICES", "4")
+    monkeypatch.setenv("DEVICE", "cpu")
+    given = ("tpu.sh", images, tmp_path / "run", "--network", small_file, "--epochs", 1, "--set", "batch=16")
+    for _ in range(2):
+        done = run_script(*given, timeout=500)
+        assert done.returncode == 0, done.stderr
+    assert RunFolder(tmp_path / "run").spec.request.recipe.name == "efficientnet_imagenet"
+
+
 def test_run_is_evaluated_in_torch_and_records_the_engine(whole):
     machine = RunFolder(whole).spec.machine
     assert machine.kernels == "xla"
     assert dict(machine.packages)["jax"] == jax.__version__
     run = Run.open(whole)
     assert run.evaluate().top1 == run.metrics.top1
-    assert run.export("onnx").parity.max_error < 1e-3
+    assert run.export("onnx").export.max_error < 1e-3
 
 
 def test_what_the_engine_does_not_support_is_refused_by_name(capsys, images, small_file, tmp_path, whole):
