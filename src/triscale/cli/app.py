@@ -12,6 +12,7 @@ from cyclopts import App, CycloptsError, UnknownOptionError
 
 from triscale.cli.commands import (
     baseline,
+    calibrate,
     compare,
     data,
     deploy,
@@ -52,6 +53,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Training": (training.demo, training.fit, training.train, transfer.transfer_table),
     "With a finished run": (
         results.evaluate,
+        calibrate.calibrate,
         predict.predict,
         measure.measure,
         profile.profile,

@@ -42,6 +42,7 @@ def sections(content: RunContent) -> tuple[tuple[str, str], ...]:
     candidates = (
         ("results", "Results", isinstance(content.metrics, Metrics)),
         ("results_labels", "Results", isinstance(content.metrics, MultiLabelMetrics)),
+        ("confidence", "Confidence", content.calibration is not None),
         ("maps", "Class activation maps", bool(content.maps)),
         ("budget", "Budget", content.fit is not None),
         ("cost", "Accuracy against cost", any(point.top1 is not None for point in content.families) or evaluated),
