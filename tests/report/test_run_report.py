@@ -18,7 +18,7 @@ TAGS = {
     "svg", "desc", "g", "defs", "path", "text", "tspan", "use", "clippath", "rect", "image", "circle", "h4", "h5",
     "article", "script",
 }  # fmt: skip
-SECTIONS = {"budget", "cost", "network", "training", "results", "maps", "device", "repeat"}
+SECTIONS = {"budget", "cost", "network", "training", "results", "confidence", "maps", "device", "repeat"}
 
 
 class Page(HTMLParser):
@@ -120,6 +120,14 @@ def test_every_section_is_optional(left_out):
 @pytest.mark.parametrize("only", [name for name in RunContent.model_fields if name != "title"])
 def test_every_section_works_alone(only):
     Page(render_run(RunContent(title="one section", **{only: getattr(samples.digits(), only)})))
+
+
+def test_confidence_section_shows_the_measured_figures(digits):
+    section = digits.split('<section id="confidence"')[1].split("</section>")[0]
+    for figure in ("0.620", "8.4%", "98.1%", "96.1%", "1.02", "4.7%", "0.911", "64.3%", "There is a note.", "fruit"):
+        assert figure in section.replace("\N{NO-BREAK SPACE}", " ").replace("\N{NARROW NO-BREAK SPACE}", ""), figure
+    without = samples.digits().replace(metrics=None)
+    assert "on validation images" in render_run(without)
 
 
 def test_empty_report_is_labeled():

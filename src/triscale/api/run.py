@@ -13,16 +13,15 @@ from torch import nn
 
 from triscale.api.arguments import BudgetLike, as_budget, as_seconds
 from triscale.api.display import display_run
-from triscale.api.image_inputs import ImageLike, read_input
+from triscale.api.image_inputs import ImageLike, predict_inputs
 from triscale.api.transforms import ImageTransform, transforms
-from triscale.data.images.color import BadImage
 from triscale.deploy.engines import PRECISIONS, Precision, get_engine
-from triscale.errors import DataError, UserError
+from triscale.errors import UserError
 from triscale.jobs.core.execution import execution
 from triscale.jobs.deploy.deploy import deploy_run
 from triscale.jobs.inference.calibrate import COVERAGE, KEPT
 from triscale.jobs.inference.explain import Method, explain_images
-from triscale.jobs.inference.predict import ImageClassifier, Prediction, files_of
+from triscale.jobs.inference.predict import ImageClassifier, Prediction
 from triscale.jobs.reports.run_report import write_run_report
 from triscale.jobs.run_source import open_source
 from triscale.jobs.source_jobs import calibrate_source, deploy_source, evaluate_source, explain_source, export_source
@@ -200,24 +199,7 @@ class Run:
             raise UserError(f"top={top}: give 1 or more classes")
         if self._classifier is None:
             self._classifier = ImageClassifier.open(self.path)
-        if isinstance(images, str | Path):
-            files = files_of((Path(images),))
-            predictions = [self._predict(file, str(file), top) for file in files]
-            return predictions if Path(images).is_dir() else predictions[0]
-        if isinstance(images, Sequence) and not isinstance(images, bytes):
-            if not images:
-                raise DataError("no images given; give one or more")
-            return [self._predict(image, f"image {number}", top) for number, image in enumerate(images)]
-        return self._predict(images, "image", top)
-
-    def _predict(self, image: ImageLike, name: str, top: int) -> Prediction:
-        assert self._classifier is not None
-        if isinstance(image, str | Path):
-            name = str(image)
-        try:
-            return self._classifier.classify(read_input(image, self._classifier), top, name)
-        except BadImage as error:
-            return Prediction(file=name, error=str(error))
+        return predict_inputs(self._classifier, images, top)
 
     def calibrate(
         self,

@@ -39,14 +39,15 @@ class Confidence(Record):
         coverage: Share of images whose prediction set is to contain the class, or all labels.
         set_threshold: Probability from which a class belongs to the prediction set; None for no sets.
         kept: Share of images that are not to be called unknown, if they are like the validation images.
-        unknown_threshold: An image whose highest probability is lower is called unknown; None to call none unknown.
+        unknown_threshold: An image whose negative energy is lower is called unknown, see
+            :func:`triscale.nn.probabilities.negative_energy`; None to call none unknown.
     """
 
     temperature: PositiveFloat = 1.0
     coverage: OpenShare
     set_threshold: ClosedShare | None = None
     kept: OpenShare
-    unknown_threshold: ClosedShare | None = None
+    unknown_threshold: float | None = None
 
 
 class Decision(SparseRecord):
@@ -114,16 +115,16 @@ class Decision(SparseRecord):
         members = {*always, *(index for index, value in enumerate(probabilities) if value >= limit)}
         return tuple(sorted(members, key=lambda index: (-probabilities[index], index)))
 
-    def is_unknown(self, probabilities: Sequence[float]) -> bool | None:
-        """Return whether an image is called unknown; None without a threshold.
+    def is_unknown(self, negative_energy: float) -> bool | None:
+        """Return whether an image with a negative energy is called unknown; None without a threshold.
 
         Example:
-            >>> decision = Decision(confidence=Confidence(coverage=0.9, kept=0.95, unknown_threshold=0.5))
-            >>> decision.is_unknown((0.4, 0.3, 0.3)), decision.is_unknown((0.5, 0.3, 0.2))
+            >>> decision = Decision(confidence=Confidence(coverage=0.9, kept=0.95, unknown_threshold=4.5))
+            >>> decision.is_unknown(3.0), decision.is_unknown(4.5)
             (True, False)
         """
         limit = None if self.confidence is None else self.confidence.unknown_threshold
-        return None if limit is None else max(probabilities) < limit
+        return None if limit is None else negative_energy < limit
 
 
 def _tempered(probability: float, ratio: float) -> float:

@@ -39,7 +39,7 @@ class ConfidenceCheck(Record):
 
 
 class UnknownImages(Record):
-    """How well the highest probability separates validation images from images of other things.
+    """How well the negative energy separates validation images from images of other things.
 
     Attributes:
         folder: Name of the folder of the other images.

@@ -9,9 +9,9 @@ Three numbers say how far a probability can be trusted; all are fitted to images
   arXiv 1609.00451). Of all scores, this one has the smallest sets on average at a given coverage; adaptive sets
   (Romano et al. 2020) are larger, and either random or too wide. One number for all classes can be applied by any
   program that reads an exported file. What it does not promise is the coverage of each class.
-- An image is called unknown if its highest probability is below a threshold (Hendrycks and Gimpel 2017, arXiv
-  1610.02136). Energies of the logits (Liu et al. 2020) are no alternative: some engines return probabilities, which
-  say nothing about a constant that is added to all logits.
+- An image is called unknown if its negative energy is below a threshold (Liu et al. 2020, arXiv 2010.03759), again a
+  quantile. The highest probability would do too (Hendrycks and Gimpel 2017), but separates less well: it says which
+  class is likelier than others, not whether any is likely.
 """
 
 from __future__ import annotations
@@ -20,12 +20,14 @@ import math
 from fractions import Fraction
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.optimize import brentq
-from scipy.special import expit, log_softmax, softmax
+from scipy.special import log_softmax
 from scipy.stats import rankdata
 
-from triscale.network.contract import Confidence, Decision
+from triscale.network.contract import Confidence, Decision, Link
+from triscale.nn.probabilities import negative_energy, probabilities
 from triscale.results.accuracy_gap import Z_95
 from triscale.results.confidence import Calibration, ConfidenceCheck
 from triscale.training.metrics import calibration_error, reliability, wilson
@@ -33,6 +35,7 @@ from triscale.training.multi_label import Floats, Marks, marks_of
 
 MIN_TEMPERATURE_IMAGES = 20
 """With fewer validation images the temperature stays 1."""
+_EDGE = 1e-9
 _MAX_DOUBLINGS = 60
 """The search for a bracket ends at 1 / T = 2^60, where probabilities are 0 or 1."""
 
@@ -57,12 +60,12 @@ def fit_calibration(
     """
     scores, marks = logits.astype(np.float64), _marks(labels, logits.shape[1])
     notes = []
-    temperature, note = fit_temperature(scores, marks, decision)
+    temperature, note = fit_temperature(scores, marks, decision.link)
     if note:
         notes.append(note)
-    likely = _probabilities(scores, decision, temperature)
+    likely = _probabilities(scores, decision.link, temperature)
     set_threshold = conformal_threshold(lowest_of_labels(likely, marks), coverage)
-    unknown_threshold = conformal_threshold(likely.max(1), kept)
+    unknown_threshold = conformal_threshold(negative_energies(logits, decision.link), kept)
     if set_threshold is None:
         notes.append(f"there are no prediction sets: {_too_few(len(scores), coverage)}")
     if unknown_threshold is None:
@@ -74,14 +77,14 @@ def fit_calibration(
         kept=kept,
         unknown_threshold=unknown_threshold,
     )
-    raw = _probabilities(scores, decision, 1.0)
+    raw = _probabilities(scores, decision.link)
     return Calibration(
         confidence=confidence,
         images=len(scores),
-        loss_before=_loss(scores, marks, decision),
-        loss_after=_loss(scores / temperature, marks, decision),
-        calibration_error_before=_error(raw, marks, decision),
-        calibration_error_after=_error(likely, marks, decision),
+        loss_before=_loss(scores, marks, decision.link),
+        loss_after=_loss(scores / temperature, marks, decision.link),
+        calibration_error_before=_error(raw, marks, decision.link),
+        calibration_error_after=_error(likely, marks, decision.link),
         notes=tuple(notes),
     )
 
@@ -100,7 +103,7 @@ def check_confidence(
     if confidence is None:
         return None
     scores, marks = logits.astype(np.float64), _marks(labels, logits.shape[1])
-    rows = _probabilities(scores, decision, confidence.temperature)
+    rows = _probabilities(scores, decision.link, confidence.temperature)
     fields: dict[str, float] = {}
     if confidence.set_threshold is not None:
         members = rows >= confidence.set_threshold
@@ -117,22 +120,23 @@ def check_confidence(
             "single_share": float((sizes == 1).mean()),
         }
     if confidence.unknown_threshold is not None:
-        fields |= {"kept": confidence.kept, **called_unknown(rows.max(1), confidence.unknown_threshold)}
+        values = negative_energies(logits, decision.link)
+        fields |= {"kept": confidence.kept, **called_unknown(values, confidence.unknown_threshold)}
     return ConfidenceCheck(
         temperature=confidence.temperature,
-        loss_before=_loss(scores, marks, decision),
-        calibration_error_before=_error(_probabilities(scores, decision, 1.0), marks, decision),
+        loss_before=_loss(scores, marks, decision.link),
+        calibration_error_before=_error(_probabilities(scores, decision.link), marks, decision.link),
         **fields,
     )
 
 
-def fit_temperature(scores: Floats, marks: Marks, decision: Decision) -> tuple[float, str]:
+def fit_temperature(scores: Floats, marks: Marks, link: Link) -> tuple[float, str]:
     """Return the temperature that maximizes the likelihood of the labels; or 1, and why there is no such temperature.
 
     Args:
         scores: Logits ``[N, classes]``.
         marks: Which labels each image has, ``[N, classes]``.
-        decision: How logits become probabilities.
+        link: How logits become probabilities.
     """
     if len(scores) < MIN_TEMPERATURE_IMAGES:
         return 1.0, (
@@ -142,9 +146,8 @@ def fit_temperature(scores: Floats, marks: Marks, decision: Decision) -> tuple[f
 
     def slope(inverse: float) -> float:
         # The derivative of the negative log-likelihood by 1 / T. It rises, since the likelihood is log-concave.
-        if decision.link == "sigmoid":
-            return float(((expit(inverse * scores) - marks) * scores).sum())
-        return float(((softmax(inverse * scores, axis=1) - marks) * scores).sum())
+        # It is the same for both links: they are the derivatives of logsumexp and of log(1 + exp(x)).
+        return float(((_probabilities(inverse * scores, link) - marks) * scores).sum())
 
     if slope(0.0) >= 0:
         return 1.0, "the temperature stays 1: the network is no better than chance on the validation images"
@@ -201,27 +204,27 @@ def auroc(known: Floats, unknown: Floats) -> tuple[float, float, float]:
         return sign * (theta - area) - Z_95 * math.sqrt(variance)
 
     # Beyond the estimate, the distance grows faster than the deviation: each end is the only root on its side.
-    low = 0.0 if area == 0 else float(brentq(excess, 0.0, area, args=(-1,)))
-    high = 1.0 if area == 1 else float(brentq(excess, area, 1.0, args=(1,)))
+    # At 0 and 1 the deviation is 0 too, which would be a second root.
+    low = 0.0 if area == 0 else float(brentq(excess, 0.0, min(area, 1 - _EDGE), args=(-1,)))
+    high = 1.0 if area == 1 else float(brentq(excess, max(area, _EDGE), 1.0, args=(1,)))
     return area, low, high
 
 
-def highest_probabilities(logits: NDArray[np.float32], decision: Decision) -> Floats:
-    """Return the highest calibrated probability of each image ``[N]``."""
-    highest: Floats = _probabilities(logits.astype(np.float64), decision, decision.temperature).max(1)
-    return highest
+def negative_energies(logits: NDArray[np.float32], link: Link) -> Floats:
+    """Return the negative energy of each image ``[N]``; see :func:`triscale.nn.probabilities.negative_energy`."""
+    values: Floats = negative_energy(torch.from_numpy(logits), link).numpy()
+    return values
 
 
 def called_unknown(values: Floats, threshold: float) -> dict[str, float]:
-    """Return the share of images whose highest probability is below a threshold, with its interval, as fields."""
+    """Return the share of images whose negative energy is below a threshold, with its interval, as fields."""
     number = int((values < threshold).sum())
     low, high = wilson(number, len(values))
     return {"called_unknown": number / len(values), "called_unknown_low": low, "called_unknown_high": high}
 
 
-def _probabilities(scores: Floats, decision: Decision, temperature: float) -> Floats:
-    scaled = scores / temperature
-    rows: Floats = expit(scaled) if decision.link == "sigmoid" else softmax(scaled, axis=1)
+def _probabilities(scores: Floats, link: Link, temperature: float = 1.0) -> Floats:
+    rows: Floats = probabilities(torch.from_numpy(scores), link, temperature).numpy()
     return rows
 
 
@@ -229,15 +232,15 @@ def _marks(labels: NDArray[np.int64], classes: int) -> Marks:
     return marks_of(labels[:, None] if labels.ndim == 1 else labels, classes)
 
 
-def _loss(scores: Floats, marks: Marks, decision: Decision) -> float:
+def _loss(scores: Floats, marks: Marks, link: Link) -> float:
     """Return the cross-entropy in nats; with several labels, summed over the classes of an image."""
-    if decision.link == "sigmoid":
+    if link == "sigmoid":
         return float((np.logaddexp(0, scores) - scores * marks).sum(1).mean())
     return float(-log_softmax(scores, axis=1)[marks].mean())
 
 
-def _error(rows: Floats, marks: Marks, decision: Decision) -> float:
-    if decision.link == "sigmoid":
+def _error(rows: Floats, marks: Marks, link: Link) -> float:
+    if link == "sigmoid":
         return calibration_error(reliability(rows.ravel(), marks.ravel()))
     best = rows.argmax(1)
     return calibration_error(reliability(rows.max(1), marks[np.arange(len(rows)), best]))

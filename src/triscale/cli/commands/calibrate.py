@@ -89,12 +89,8 @@ def _print_calibration(calibration: Calibration) -> None:
             )
         )
     if confidence.unknown_threshold is not None:
-        rows.append(
-            (
-                "unknown",
-                f"below {confidence.unknown_threshold:.2%}, which keeps {percentage(confidence.kept)} of images",
-            )
-        )
+        kept = percentage(confidence.kept)
+        rows.append(("unknown", f"energy threshold {confidence.unknown_threshold:.3f}, which keeps {kept} of images"))
     console.print(f"Fitted to {calibration.images} validation images:", style="bold")
     for name, value in rows:
         console.print(f"{name:<18} {value}", markup=False)

@@ -171,7 +171,9 @@ def _explain_confidence(decision: Decision, context: ExecutionContext) -> None:
             f"set: the classes that contain {what} of {percentage(confidence.coverage)} of all images"
         )
     if confidence.unknown_threshold is not None:
-        context.progress.note(f"unknown: less certain than {percentage(confidence.kept)} of the validation images")
+        context.progress.note(
+            f"unknown: the logits are lower than for {percentage(confidence.kept)} of the validation images"
+        )
 
 
 def _report_unreadable(prediction: Prediction) -> bool:

@@ -164,6 +164,18 @@ def _logits(probabilities: NDArray[np.float64], decision: Decision) -> NDArray[n
     return np.asarray(decision.temperature * logits, dtype=np.float32)
 
 
+def packaged(contract: Contract) -> Contract:
+    """Return the contract of a package, which calls no image unknown: probabilities say nothing about the energy.
+
+    Those of labels do, and packages that do not take images return logits; their contract stays.
+    """
+    decision, channels = contract.decision, contract.preprocessing.channels
+    if decision.confidence is None or decision.link == "sigmoid" or channels not in IMAGE_CHANNELS:
+        return contract
+    confidence = decision.confidence.replace(unknown_threshold=None)
+    return contract.replace(decision=decision.replace(confidence=confidence))
+
+
 def runs_here() -> bool:
     """Return whether this machine can run Core ML."""
     return sys.platform == "darwin"
@@ -177,7 +189,7 @@ def write(subject: Exportable, file: Path) -> None:
         UserError: coremltools is not installed.
     """
     tools = _load()
-    contract = subject.contract
+    contract = packaged(subject.contract)
     takes_images = contract.preprocessing.channels in IMAGE_CHANNELS
     model = ClassifierOfImages(subject.model, contract).eval() if takes_images else subject.model
     with converting("Core ML's tools cannot convert the model"):

@@ -15,7 +15,7 @@ from triscale.jobs.inference.evaluate import outputs_of
 from triscale.jobs.inference.predict import ImageClassifier, files_of, is_other_file
 from triscale.network.contract import Decision
 from triscale.results.confidence import Calibration, UnknownImages
-from triscale.training.calibration import auroc, called_unknown, fit_calibration, highest_probabilities
+from triscale.training.calibration import auroc, called_unknown, fit_calibration, negative_energies
 from triscale.training.context import ExecutionContext
 
 COVERAGE = 0.9
@@ -65,7 +65,7 @@ def calibrate_run(
     calibration = fit_calibration(outcome.logits, outcome.labels, run.uncalibrated_decision, coverage, kept)
     if unknown_images is not None:
         decision = run.uncalibrated_decision.calibrated(calibration.confidence)
-        known = highest_probabilities(outcome.logits, decision)
+        known = negative_energies(outcome.logits, decision.link)
         measured = _measure_unknown(run, decision, known, unknown_images, others, context)
         calibration = calibration.replace(unknown=measured)
     calibration.save(run.calibration_file)
@@ -87,7 +87,7 @@ def _other_files(folder: Path, split: Split) -> list[Path]:
 def _measure_unknown(
     run: RunFolder, decision: Decision, known: np.ndarray, folder: Path, files: list[Path], context: ExecutionContext
 ) -> UnknownImages:
-    """Compare the highest probabilities of images of other things with those of the validation images."""
+    """Compare the negative energies of images of other things with those of the validation images."""
     classifier = ImageClassifier.open(run.folder)
     transform = eval_transform(classifier.preprocessing)
     context.progress.begin("classify images of other things", len(files))
@@ -103,7 +103,7 @@ def _measure_unknown(
         context.progress.advance(number)
     if not logits:
         raise DataError(f"none of the {len(files)} files in {folder} could be read as an image; give other images")
-    values = highest_probabilities(np.concatenate(logits), decision)
+    values = negative_energies(np.concatenate(logits), decision.link)
     area, low, high = auroc(known, values)
     assert decision.confidence is not None
     threshold = decision.confidence.unknown_threshold

@@ -22,7 +22,7 @@ from triscale.deploy.engines import open_file
 from triscale.errors import DataError, Interrupted, RunError
 from triscale.jobs.core.run import RunFolder
 from triscale.network.contract import SOFTMAX, Decision, Preprocessing
-from triscale.nn.probabilities import probabilities
+from triscale.nn.probabilities import negative_energy, probabilities
 from triscale.progress import NO_PROGRESS
 from triscale.record import Record, SparseRecord
 from triscale.training.context import DEFAULT_CONTEXT, ExecutionContext
@@ -190,6 +190,7 @@ def prediction_of(
     """
     values = probabilities(logits[None], decision.link, decision.temperature)[0]
     listed: list[float] = values.tolist()
+    energy = negative_energy(logits[None], decision.link).item()
     likely = values.argsort(descending=True)[:top].tolist()
     members = decision.prediction_set(listed)
     return Prediction(
@@ -197,7 +198,7 @@ def prediction_of(
         classes=tuple(ClassProbability(name=classes[index], probability=listed[index]) for index in likely),
         labels=None if decision.link == "softmax" else tuple(classes[index] for index in decision.chosen(listed)),
         prediction_set=None if members is None else tuple(classes[index] for index in members),
-        unknown=decision.is_unknown(listed),
+        unknown=decision.is_unknown(energy),
     )
 
 
