@@ -30,8 +30,7 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--unknown", action="append", type=Path, default=[])
     given = parser.parse_args()
-    shown = [Path(value).name if "/" in value else value for value in sys.argv[1:]]
-    print(f"# python benchmarks/confidence.py {' '.join(shown)}\n")
+    print(f"# python benchmarks/confidence.py {' '.join(sys.argv[1:])}\n")
     for folder in given.runs:
         report(RunFolder.open(folder), given.unknown)
 

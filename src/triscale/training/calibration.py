@@ -10,8 +10,8 @@ Three numbers say how far a probability can be trusted; all are fitted to images
   (Romano et al. 2020) are larger, and either random or too wide. One number for all classes can be applied by any
   program that reads an exported file. What it does not promise is the coverage of each class.
 - An image is called unknown if its negative energy is below a threshold (Liu et al. 2020, arXiv 2010.03759), again a
-  quantile. The highest probability would do too (Hendrycks and Gimpel 2017), but separates less well: it says which
-  class is likelier than others, not whether any is likely.
+  quantile. The highest probability (Hendrycks and Gimpel 2017) only says which class is likelier than others, not
+  whether any is likely; ``benchmarks/confidence.py`` compares the two.
 """
 
 from __future__ import annotations
