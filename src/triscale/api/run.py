@@ -22,9 +22,17 @@ from triscale.jobs.deploy.deploy import deploy_run
 from triscale.jobs.inference.calibrate import COVERAGE, KEPT
 from triscale.jobs.inference.explain import Method, explain_images
 from triscale.jobs.inference.predict import ImageClassifier, Prediction
+from triscale.jobs.inference.robustness import LIMIT
 from triscale.jobs.reports.run_report import write_run_report
 from triscale.jobs.run_source import open_source
-from triscale.jobs.source_jobs import calibrate_source, deploy_source, evaluate_source, explain_source, export_source
+from triscale.jobs.source_jobs import (
+    calibrate_source,
+    deploy_source,
+    evaluate_source,
+    explain_source,
+    export_source,
+    robustness_of_source,
+)
 from triscale.jobs.training.train import read_evaluated, read_history
 from triscale.jobs.weights_run import make_run_of_weights
 from triscale.network.custom import AnyNetwork
@@ -34,6 +42,7 @@ from triscale.results.deployment import Deployment, Exported
 from triscale.results.explanation import ExplainedImages, Explanation
 from triscale.results.history import Epoch
 from triscale.results.metrics import GUESSING, AnyMetrics, guessing_note, load_metrics
+from triscale.results.robustness import Robustness
 from triscale.scaling.fit import Fit
 
 
@@ -86,17 +95,9 @@ class Run:
 
     @classmethod
     def of_weights(
-        cls,
-        weights: str | Path,
-        images: str | Path | None = None,
-        *,
-        out: str | Path,
-        device: str = "auto",
-        seed: int = 0,
-        offline: bool = False,
-        class_names: Mapping[str, str] | None = None,
-        progress: bool = True,
-    ) -> Run:
+        cls, weights: str | Path, images: str | Path | None = None, *, out: str | Path, device: str = "auto",
+        seed: int = 0, offline: bool = False, class_names: Mapping[str, str] | None = None, progress: bool = True,
+    ) -> Run:  # fmt: skip
         """Make a run of weights without training; ``triscale weights run`` does the same.
 
         Args:
@@ -255,16 +256,27 @@ class Run:
             self._metrics = metrics
         return metrics
 
+    def robustness(self, limit: int = LIMIT, *, seed: int = 0, device: str = "auto",
+                   progress: bool = True) -> Robustness:  # fmt: skip
+        """Measure the accuracy on test images with corruptions at five strengths; a run keeps the result.
+
+        Args:
+            limit: Maximum number of test images, chosen at random; each is classified 26 times.
+            seed: Seed of the sample, and of everything random in the corruptions.
+            device: ``auto``, ``cpu`` or ``cuda``.
+            progress: Whether progress is shown on standard error.
+
+        Raises:
+            RunError: The training has not finished, there are no test images, or images have any number of labels.
+            Interrupted: Ctrl-C or SIGTERM was received.
+        """
+        with execution(device, progress=progress) as context:
+            return robustness_of_source(self._source, context, limit=limit, seed=seed)
+
     def explain(
-        self,
-        images: str | Path | Sequence[str | Path] | None = None,
-        *,
-        out: str | Path = "explained",
-        method: Method = "auto",
-        label: str | None = None,
-        curves: bool = False,
-        progress: bool = True,
-    ) -> Explanation | ExplainedImages:
+        self, images: str | Path | Sequence[str | Path] | None = None, *, out: str | Path = "explained",
+        method: Method = "auto", label: str | None = None, curves: bool = False, progress: bool = True,
+    ) -> Explanation | ExplainedImages:  # fmt: skip
         """Draw class activation maps.
 
         Args:

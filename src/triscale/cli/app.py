@@ -23,6 +23,7 @@ from triscale.cli.commands import (
     predict,
     profile,
     results,
+    robustness,
     search,
     serve,
     show,
@@ -54,6 +55,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "With a finished run": (
         results.evaluate,
         calibrate.calibrate,
+        robustness.robustness,
         predict.predict,
         measure.measure,
         profile.profile,

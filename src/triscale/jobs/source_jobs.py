@@ -17,12 +17,14 @@ from triscale.jobs.deploy.quantize import CALIBRATION
 from triscale.jobs.inference.calibrate import COVERAGE, KEPT, calibrate_run
 from triscale.jobs.inference.evaluate import evaluate_run
 from triscale.jobs.inference.explain import Method, explain_run
+from triscale.jobs.inference.robustness import LIMIT, measure_robustness
 from triscale.jobs.reports.run_report import write_run_report
 from triscale.jobs.run_source import RunSource
 from triscale.results.confidence import Calibration
 from triscale.results.deployment import Deployment, Exported
 from triscale.results.explanation import ExplainedImages
 from triscale.results.metrics import AnyMetrics
+from triscale.results.robustness import Robustness
 from triscale.training.context import ExecutionContext
 
 DEPLOYED = Path("deployed")
@@ -88,6 +90,28 @@ def calibrate_source(
                 f"again: triscale export {run.folder}"
             )
     return calibration, metrics
+
+
+def robustness_of_source(
+    source: RunSource, context: ExecutionContext, *, limit: int = LIMIT, seed: int = 0
+) -> Robustness:
+    """Measure the accuracy on corrupted test images, and write the report of a run again.
+
+    The arguments are those of :func:`triscale.jobs.inference.robustness.measure_robustness`.
+
+    Raises:
+        WeightsError: Weights were given without images.
+        UserError: ``limit`` or ``seed`` is out of range.
+        RunError: The training has not finished, there are no test images, or images have any number of labels.
+        DataError: Images are no longer there.
+        Interrupted: ``context.should_stop`` returned true.
+    """
+    source.require_images("measure the robustness of")
+    with source.update() as run:
+        result = measure_robustness(run, context, limit=limit, seed=seed)
+        if source.weights is None:
+            write_run_report(run)
+    return result
 
 
 def explain_source(

@@ -55,11 +55,11 @@ def measure_predictions(
     )
 
 
-def wilson(successes: int, trials: int, z: float = Z_95) -> tuple[float, float]:
+def wilson(successes: float, trials: int, z: float = Z_95) -> tuple[float, float]:
     """Return the Wilson score interval of a proportion (Wilson 1927).
 
     Args:
-        successes: Number of successes.
+        successes: Number of successes; a fraction if a trial can succeed in part.
         trials: Number of trials, at least 1.
         z: Quantile of the normal distribution; the default gives a 95% interval.
 

@@ -205,6 +205,7 @@ class RunFolder:
         self.export_file = folder / "export.json"
         self.exports_file = folder / "exports.json"
         self.deploy_file = folder / "deploy.json"
+        self.robustness_file = folder / "robustness.json"
         self.latency_file = folder / "latency.json"
         self.maps_folder = folder / "explain"
         self.maps_file = folder / "explain" / "maps.json"

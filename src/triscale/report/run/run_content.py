@@ -18,6 +18,7 @@ from triscale.results.explanation import ClassifiedImage
 from triscale.results.history import Epoch
 from triscale.results.latency import Measurement
 from triscale.results.metrics import AnyMetrics
+from triscale.results.robustness import Robustness
 from triscale.scaling.fit import Fit
 
 
@@ -58,6 +59,7 @@ class RunContent(ReportContent):
         history: The learning curve, from epoch 0 for pretrained weights.
         metrics: The evaluation on one split.
         calibration: What was fitted to the validation images.
+        robustness: The accuracy on corrupted test images.
         wrong: Misclassified images, for each class the most confident predictions first.
         maps: Class activation maps of test images.
         latency: Latencies; the first one is shown as the headline.
@@ -81,6 +83,7 @@ class RunContent(ReportContent):
     history: tuple[Epoch, ...] = ()
     metrics: AnyMetrics | None = None
     calibration: Calibration | None = None
+    robustness: Robustness | None = None
     wrong: tuple[ImageCard, ...] = ()
     maps: tuple[ImageCard, ...] = ()
     latency: tuple[Measurement, ...] = ()
