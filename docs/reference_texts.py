@@ -114,6 +114,7 @@ RUN_FILES = {
     "images; predictions and exported files use it",
     "teacher.safetensors": "with `--teacher` and kept logits: those of every training image",
     "metrics.json, predictions.csv": "the metrics on the test split, and one row per test image",
+    "robustness.json": "with `triscale robustness`: the accuracy on corrupted test images",
     "model.onnx, export.json, exports.json": "the exported file, and what its check found",
     "latency.json": "measurements",
     "deploy.json, deployed/": "the comparison of `triscale deploy`, and the selected file",

@@ -33,6 +33,7 @@ from triscale.results.history import Epoch
 from triscale.results.latency import Measurement
 from triscale.results.machine import Machine
 from triscale.results.metrics import Bin, ClassMetrics, Metrics
+from triscale.results.robustness import ClassRobustness, CorruptedAccuracy, Robustness, ShareInterval
 from triscale.scaling.fit import Fit, Limit
 from triscale.scaling.law import EFFICIENTNET, Scale
 
@@ -258,6 +259,25 @@ def history(epochs: int = 20) -> tuple[Epoch, ...]:
     )  # fmt: skip
 
 
+def robustness(names: list[str]) -> Robustness:
+    kinds = ("brightness", "blur", "noise", "jpeg", "rotation")
+    row = tuple(ShareInterval(value=0.9 - k / 10, low=0.8 - k / 10, high=0.95 - k / 10) for k in range(5))
+    clean = ShareInterval(value=0.97, low=0.93, high=0.99)
+    return Robustness(
+        images=200, available=360, seed=0, side=256, kinds=kinds, meanings=tuple(f"unit of {kind}" for kind in kinds),
+        all_classes=ClassRobustness(name="", count=200, clean=clean, corrupted=row),
+        classes=(
+            *(ClassRobustness(name=name, count=20, clean=clean, corrupted=row) for name in names[1:]),
+            ClassRobustness(name=names[0], count=0, clean=None, corrupted=()),
+        ),
+        strengths=tuple(
+            CorruptedAccuracy(corruption=kind, strength=strength, amount=strength / 10,
+                              top1=ShareInterval(value=0.95 - strength / 10, low=0.3, high=0.97))
+            for kind in kinds for strength in range(1, 6)
+        ),
+    )  # fmt: skip
+
+
 def digits() -> RunContent:
     """Return a run on ten digits with every section."""
     names = [str(value) for value in range(10)]
@@ -304,6 +324,7 @@ def digits() -> RunContent:
                 called_unknown=0.643, called_unknown_low=0.554, called_unknown_high=0.723,
             ),
         ),
+        robustness=robustness(names),
         wrong=tuple(wrong_image(index, str(index % 10), str((index + 3) % 10), 0.99 - index / 50)
                     for index in range(14)),
         maps=tuple(cards),

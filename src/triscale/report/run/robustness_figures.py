@@ -26,7 +26,7 @@ def corruption_figure(result: Robustness) -> Picture:
     ]  # fmt: skip
 
     def paint(figure: Figure) -> list[PlotMark]:
-        axes = plot_area(figure, left=50, right=12, top=12, bottom=40)
+        axes = plot_area(figure, left=60, right=12, top=12, bottom=40)
         marks = []
         for index, (kind, points) in enumerate(lines):
             shift = (index - (len(lines) - 1) / 2) * _SPREAD
