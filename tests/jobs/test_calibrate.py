@@ -206,6 +206,16 @@ def test_folder_without_images_and_weights_are_refused(capsys, calibrated, tmp_p
     assert "no validation images" in refused(capsys, "calibrate", tmp_path / "weights")
 
 
+def test_missing_test_images_leave_calibration_and_metrics_as_they_were(capsys, calibrated, tmp_path):
+    folder = RunFolder(calibrated.path)
+    copied = Path(shutil.copytree(folder.split.root, tmp_path / "images"))
+    folder.split.replace(root=str(copied)).save(calibrated.path / "split.json")
+    (copied / folder.split.test[0].path).unlink()
+    before = (calibrated.path / "calibration.json").read_bytes()
+    assert folder.split.test[0].path in refused(capsys, "calibrate", calibrated.path, "--coverage", "70%")
+    assert (calibrated.path / "calibration.json").read_bytes() == before
+
+
 def test_report_and_evaluation_show_what_the_record_says(capsys, calibrated):
     check = calibrated.metrics.confidence
     printed = " ".join(run(capsys, "evaluate", calibrated.path).out.split())

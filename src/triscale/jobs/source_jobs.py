@@ -79,6 +79,8 @@ def calibrate_source(
             f"{source.reference} is weights, which have no validation images to calibrate with; give the folder of a "
             "trained run"
         )
+    split = source.run.split
+    check_present(split, (*split.val, *split.test))  # so that calibration and metrics change together
     with source.update() as run:
         calibration = calibrate_run(run, context, coverage=coverage, kept=kept, unknown_images=unknown_images)
         metrics = evaluate_run(run, context) if run.split.test else None
