@@ -10,20 +10,21 @@ from cyclopts import Parameter
 from triscale.cli.support.amounts import percentage, share_of
 from triscale.cli.support.execution import execution
 from triscale.cli.support.messages import confidence_sentences
-from triscale.cli.support.options import Json, SourceArgument
+from triscale.cli.support.options import Json
 from triscale.cli.support.terminal import console, print_json
 from triscale.errors import UserError
 
 if TYPE_CHECKING:
     from triscale.results.confidence import Calibration
 
+TrainedRunArgument = Annotated[str, Parameter(help="Folder of a trained run.")]
 MovedRunImages = Annotated[
     str | None, Parameter(name="--images", help="Where the images of the run are now, if they have moved.")
 ]
 
 
 def calibrate(
-    source: SourceArgument,
+    run: TrainedRunArgument,
     /,
     *,
     coverage: str = "90%",
@@ -57,7 +58,7 @@ def calibrate(
     for name, value in shares.items():
         if value == 0:
             raise UserError(f"--{name} 0 is not a share between 0 and 1; give one such as 90%")
-    with execution(device) as context, open_source(source, context, images=images) as opened:
+    with execution(device) as context, open_source(run, context, images=images) as opened:
         calibration, metrics = calibrate_source(
             opened, context, coverage=shares["coverage"], kept=shares["keep"], unknown_images=unknown_images
         )
