@@ -75,9 +75,7 @@ def compare(run: RunFolder, known: np.ndarray, folder: Path) -> None:
     values = {
         "negative energy": lambda logits: negative_energy(logits, decision.link),
         "highest probability": lambda logits: probabilities(logits, decision.link).max(1).values,
-        "the same, calibrated": lambda logits: (
-            probabilities(logits, decision.link, decision.temperature).max(1).values
-        ),
+        "the same, calibrated": lambda logits: probabilities(logits, decision.link, decision.temperature).max(1).values,
     }
     print(f"  {len(others)} other images in {'/'.join(folder.parts[-2:])}, AUROC (95% interval):")
     for name, value in values.items():
