@@ -65,13 +65,16 @@ unit: $(VENV)/installed-tests
 	$(BIN)/python -m pytest -m "not slow and not gpu and not stress" $(UNIT) -n 2 --dist loadfile
 
 # Tests of training fork processes; libraries that other tests load may start threads after which a fork cannot train.
+# JAX is one, so that its tests have a run of their own.
 tests: $(VENV)/installed-tests
 	$(BIN)/python -m pytest -m "not slow and not gpu and not stress" -n 2 --dist loadfile tests/training
-	$(BIN)/python -m pytest -m "not slow and not gpu and not stress" -n 2 --dist loadfile --durations 20 --ignore tests/training
+	$(BIN)/python -m pytest -m "not slow and not gpu and not stress" -n 2 --dist loadfile tests/xla
+	$(BIN)/python -m pytest -m "not slow and not gpu and not stress" -n 2 --dist loadfile --durations 20 --ignore tests/training --ignore tests/xla
 
 tests-all: $(VENV)/installed-tests
 	$(BIN)/python -m pytest -m "not slow and not gpu" -n 2 --dist loadfile tests/training
-	$(BIN)/python -m pytest -m "not slow and not gpu" -n 2 --dist loadfile --durations 20 --ignore tests/training
+	$(BIN)/python -m pytest -m "not slow and not gpu" -n 2 --dist loadfile tests/xla
+	$(BIN)/python -m pytest -m "not slow and not gpu" -n 2 --dist loadfile --durations 20 --ignore tests/training --ignore tests/xla
 
 slow: $(VENV)/installed-tests
 	$(BIN)/python -m pytest -m slow

@@ -7,11 +7,15 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "src" / "triscale"
 
-CORE = {"errors", "compat", "locks", "notebook", "record", "places", "progress", "progress_bars", "retry", "version"}
+CORE = {
+    "errors", "compat", "locks", "notebook", "optional_import", "record", "places", "progress", "progress_bars", "retry",
+    "version",
+}  # fmt: skip
 MAY_IMPORT = {
     "errors": set(),
     "compat": set(),
     "lettering": set(),
+    "optional_import": {"errors"},
     "places": set(),
     "progress": set(),
     "retry": {"errors"},
@@ -27,12 +31,13 @@ MAY_IMPORT = {
     "results": CORE | {"network", "scaling", "families", "search"},
     "report": CORE | {"network", "scaling", "families", "search", "results"},
     "nn": CORE | {"network"},
+    "xla": CORE | {"network"},
     "data": CORE | {"network", "results", "lettering"},
     "weights": CORE | {"network", "scaling", "families", "nn"},
     "explain": CORE | {"network", "nn", "lettering"},
     "measurement": CORE | {"network", "nn", "results"},
     "deploy": CORE | {"network", "nn", "results"},
-    "training": CORE | {"network", "nn", "data", "results"},
+    "training": CORE | {"network", "nn", "xla", "data", "results"},
 }
 ROOMS = set(MAY_IMPORT)
 MAY_IMPORT["jobs"] = ROOMS
@@ -76,7 +81,7 @@ SUBPACKAGES = {
     "data": ("images", "sources", "checks", "pipeline"),
     "report": ("draw", "run", "runs", "search", "comparison", "baseline"),
     "search": ("study", "coefficients", "baseline", "compare"),
-    "training": ("distributed", "state"),
+    "training": ("distributed", "state", "xla"),
     "deploy": ("engines", "quantize"),
     "jobs": ("core", "data", "training", "deploy", "profile", "inference", "studies", "reports", "transfer"),
     "cli": ("support", "commands"),

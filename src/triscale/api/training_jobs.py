@@ -19,7 +19,7 @@ from triscale.jobs.cross_validation import cross_validate
 from triscale.jobs.training.request import choose_training, choose_workers, default_folder, make_request
 from triscale.network.input_size import parse_size
 from triscale.network.latency import load_predictor
-from triscale.training.context import limit_threads
+from triscale.training.context import EngineName, limit_threads
 from triscale.training.recipe import Recipe
 
 
@@ -92,6 +92,7 @@ def run_training(
     threads: int | Literal["auto"] | None,
     max_seconds: float | None,
     compile: bool,
+    engine: EngineName,
     progress: bool,
     options: jobs.RunOptions,
     folds: int | None,
@@ -110,6 +111,7 @@ def run_training(
         max_seconds=max_seconds,
         progress=progress,
         chooses_threads=threads == "auto",
+        engine=engine,
     ) as context:
         try:
             if folds is not None:

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypedDict
 from triscale.api.arguments import LawLike
 from triscale.api.data_options import DataOptionsLike
 from triscale.api.run import Run
+from triscale.training.context import EngineName
 from triscale.training.recipe import Recipe
 
 
@@ -43,6 +44,7 @@ class TrainingOptions(TypedDict, total=False):
     time_limit: str | float | None
     max_seconds: float | None
     compile: bool
+    engine: EngineName
     log: str | Sequence[str]
     allow_leak: bool
     data: DataOptionsLike | None

@@ -22,6 +22,7 @@ from triscale.jobs.training.trackers.log import tracker_names
 from triscale.results.metrics import AnyMetrics
 from triscale.scaling.budget import FORMS
 from triscale.scaling.law import EFFICIENTNET
+from triscale.training.context import EngineName
 from triscale.training.recipe import Recipe
 
 
@@ -78,6 +79,7 @@ def fit(
     time_limit: str | float | None = None,
     max_seconds: float | None = None,
     compile: bool = False,
+    engine: EngineName = "torch",
     log: str | Sequence[str] = (),
     allow_leak: bool = False,
     data: DataOptionsLike | None = None,
@@ -125,6 +127,7 @@ def fit(
         time_limit: Choose the number of epochs such that everything ends within this time: seconds, or ``"20m"``.
         max_seconds: Save and stop after this time; the same call resumes.
         compile: Whether to compile the forward pass, which pays on a GPU after some minutes.
+        engine: What takes the steps: ``"torch"``, or ``"xla"``, which needs JAX and uses all XLA devices of all hosts.
         log: Experiment trackers that also record the training: ``tensorboard``, ``mlflow``, ``wandb``, or several.
         allow_leak: Whether to train although test or validation images are copies of others.
         data: How the images are read and what is tolerated, such as ``{"allow_missing_classes": True}``.
@@ -155,7 +158,7 @@ def fit(
         flip, settings, seed, test_share, offline, data, time_limit, max_seconds,
     )  # fmt: skip
     return run_training(
-        request, images, budget, out, device, workers, threads, max_seconds, compile, progress,
+        request, images, budget, out, device, workers, threads, max_seconds, compile, engine, progress,
         RunOptions(allow_leak=allow_leak, log=tracker_names(log), offline=offline), folds, everything=True,
     )  # fmt: skip
 
@@ -213,6 +216,7 @@ def train(
     time_limit: str | float | None = None,
     max_seconds: float | None = None,
     compile: bool = False,
+    engine: EngineName = "torch",
     log: str | Sequence[str] = (),
     allow_leak: bool = False,
     data: DataOptionsLike | None = None,
@@ -259,6 +263,7 @@ def train(
         time_limit: Choose the number of epochs such that everything ends within this time: seconds, or ``"20m"``.
         max_seconds: Save and stop after this time; the same call resumes.
         compile: Whether to compile the forward pass, which pays on a GPU after some minutes.
+        engine: What takes the steps: ``"torch"``, or ``"xla"``, which needs JAX and uses all XLA devices of all hosts.
         log: Experiment trackers that also record the training: ``tensorboard``, ``mlflow``, ``wandb``, or several.
         allow_leak: Whether to train although test or validation images are copies of others.
         data: How the images are read and what is tolerated, such as ``{"allow_missing_classes": True}``.
@@ -284,7 +289,7 @@ def train(
         flip, settings, seed, test_share, offline, data, time_limit, max_seconds,
     )  # fmt: skip
     return run_training(
-        request, images, budget, out, device, workers, threads, max_seconds, compile, progress,
+        request, images, budget, out, device, workers, threads, max_seconds, compile, engine, progress,
         RunOptions(allow_leak=allow_leak, log=tracker_names(log), offline=offline), folds, everything=False,
     )  # fmt: skip
 

@@ -13,11 +13,15 @@ from triscale.nn.library import library
 from triscale.results.machine import Machine
 from triscale.version import __version__
 
-PACKAGES = ("triscale", "torch", "torchvision", "onnx", "onnxruntime", "numpy", "pillow")
+PACKAGES = ("triscale", "torch", "torchvision", "onnx", "onnxruntime", "numpy", "pillow", "jax")
 
 
-def machine() -> Machine:
-    """Describe this machine, without user name, host name or paths."""
+def machine(kernels: str | None = None) -> Machine:
+    """Describe this machine, without user name, host name or paths.
+
+    Args:
+        kernels: What computes the steps of a training; by default, what torch has on this CPU.
+    """
     return Machine(
         processor=processor(),
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
@@ -27,7 +31,7 @@ def machine() -> Machine:
         python=platform.python_version(),
         threads=torch.get_num_threads(),
         packages=tuple((name, version) for name in PACKAGES if (version := _version_of(name))),
-        kernels="native" if library() else "torch",
+        kernels=kernels or ("native" if library() else "torch"),
     )
 
 

@@ -300,6 +300,18 @@ def output_shape(node: Node, shape: Shape) -> Shape:
             assert_never(node)
 
 
+def same_pads(sides: tuple[int, ...], kernel: int, stride: int) -> tuple[int, int, int, int]:
+    """Return the SAME padding at the top, bottom, left and right of a map of ``sides`` (height, width).
+
+    Example:
+        >>> same_pads((224, 224), kernel=3, stride=2)
+        (0, 1, 0, 1)
+    """
+    # ceil(side / stride) windows end at (ceil(side / stride) - 1) * stride + kernel; the padding fills the rest.
+    height, width = (max(0, (-(-side // stride) - 1) * stride + kernel - side) for side in sides)
+    return height // 2, height - height // 2, width // 2, width - width // 2
+
+
 def block_paths(root: Root) -> tuple[str, ...]:
     """Return the paths of all blocks in the stages of a network, in the order of computation."""
     return tuple(

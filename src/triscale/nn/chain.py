@@ -27,7 +27,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 
-from triscale.nn.layers import SameConv2d, SqueezeExcitation, activation, same_pads
+from triscale.network.tree import same_pads
+from triscale.nn.layers import SameConv2d, SqueezeExcitation, activation
 from triscale.nn.native import Native, native
 from triscale.nn.operations import AnyGradients, Geometry, Normed, Operations, Portable, convolution
 from triscale.nn.units import Unit, has_hooks, parts

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import assert_never
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from triscale.network.spec import ActivationKind
-from triscale.network.tree import Convolution
+from triscale.network.tree import Convolution, same_pads
 
 
 def activation(kind: ActivationKind, *, inplace: bool = True) -> nn.Module:
@@ -61,18 +60,6 @@ def pad_same(images: Tensor, kernel: int, stride: int, value: float = 0.0) -> Te
     """
     top, bottom, left, right = same_pads(images.shape[-2:], kernel, stride)
     return F.pad(images, (left, right, top, bottom), value=value)
-
-
-def same_pads(sides: Sequence[int], kernel: int, stride: int) -> tuple[int, int, int, int]:
-    """Return the SAME padding at the top, bottom, left and right of a map of ``sides`` (height, width).
-
-    Example:
-        >>> same_pads((224, 224), kernel=3, stride=2)
-        (0, 1, 0, 1)
-    """
-    # ceil(side / stride) windows end at (ceil(side / stride) - 1) * stride + kernel; the padding fills the rest.
-    height, width = (max(0, (-(-side // stride) - 1) * stride + kernel - side) for side in sides)
-    return height // 2, height - height // 2, width // 2, width - width // 2
 
 
 class SameConv2d(nn.Conv2d):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
@@ -13,10 +14,12 @@ from triscale.training.distributed.group import ALONE, Group
 
 CPU = torch.device("cpu")
 
+EngineName = Literal["torch", "xla"]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutionContext:
-    """How and where a job runs. Apart from the device and the chosen threads, nothing here changes the result.
+    """How and where a job runs. Apart from device, engine and chosen threads, nothing here changes the result.
 
     Attributes:
         device: Where tensors are computed.
@@ -26,6 +29,8 @@ class ExecutionContext:
             changes results by rounding, is recorded in the run.
         group: The process group that trains together; only rank 0 writes.
         compile: Whether the forward pass goes through ``torch.compile``.
+        engine: What takes the steps of a training; other jobs always use torch. With XLA, ``device`` is the CPU, where
+            the host copy of the state is, and every process of the group is a host with all its XLA devices.
         should_stop: Polled between steps; once it returns true the job saves and raises ``Interrupted``.
         progress: Receives progress reports; by default notes go to the logger ``triscale``.
 
@@ -40,6 +45,7 @@ class ExecutionContext:
     chooses_threads: bool = False
     group: Group = ALONE
     compile: bool = False
+    engine: EngineName = "torch"
     should_stop: StopFlag = never_stop
     progress: ProgressReporter = LOGGED_PROGRESS
 

@@ -15,33 +15,28 @@ from itertools import islice
 from typing import TypedDict
 
 import torch
-from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
-from triscale.errors import Interrupted, JobError, RecipeError
+from triscale.errors import Interrupted, JobError
 from triscale.nn.chain import portable_only
 from triscale.nn.library import library
 from triscale.results.history import Epoch
 from triscale.training.context import ExecutionContext
 from triscale.training.distributed.micro_batches import micro_batches_of
-from triscale.training.distributed.sync_norm import sync_batch_norm
-from triscale.training.divergence import WINDOW, diverging_since
+from triscale.training.divergence import diverging_since
+from triscale.training.engine import TrainingEngine, make_engine
 from triscale.training.evaluate import EvalOutput, evaluate
 from triscale.training.meter import Meter
-from triscale.training.recipe import Recipe
 from triscale.training.schedule import learning_rate
 from triscale.training.state.checkpoint import Checkpoints, Manifest, Stored
 from triscale.training.state.resume import resume_or_init, roll_back
 from triscale.training.state.saver import MakeManifest, Saver, Tensors
-from triscale.training.state.state import State, new_state, to_tensors
-from triscale.training.step import Stepper, seed_of
+from triscale.training.state.state import State, to_tensors
+from triscale.training.step import seed_of
 from triscale.training.task import BatchSource, TrainingTask
 from triscale.training.transfer import REESTIMATED_IMAGES, has_frozen_norms, reestimate_norms, should_stop_early
 
 MAX_SKIPPED_IN_A_ROW = 20
 SAVE_SECONDS = 600.0
-CHECK_EVERY_ON_DEVICE = 16
-"""Steps between reads of values on a GPU; each read synchronizes with the device."""
 
 
 class _Validation(TypedDict):
@@ -62,13 +57,24 @@ class _Loop:
     context: ExecutionContext
     on_epoch: Callable[[tuple[Epoch, ...]], None]
     save_seconds: float
-    stepper: Stepper
+    engine: TrainingEngine
     saver: Saver
     meter: Meter
 
     @property
     def state(self) -> State:
-        return self.stepper.state
+        return self.engine.state
+
+    @property
+    def tensors(self) -> Tensors:
+        """The tensors of the state as it is now."""
+        self.engine.read_state()
+        return to_tensors(self.state)
+
+    def loss(self) -> float:
+        """Return the mean loss of the epoch so far."""
+        self.engine.read_losses()
+        return self.state.loss
 
 
 def train(
@@ -106,22 +112,8 @@ def train(
     """
     # Fail before any work if the micro-batches do not fit the number of processes.
     micro_batches_of(context.group.rank, context.group.size, task.recipe.micro_batches)
-    model = sync_batch_norm(task.model, task.recipe, context.group)
-    state = new_state(model, task.recipe, context.device)
+    engine = make_engine(task, context)
     note = context.progress.note
-    stepper = Stepper(
-        state=state,
-        forward=_forward(state.model, task.recipe, context),
-        recipe=task.recipe,
-        preprocessing=task.preprocessing,
-        classes=task.classes,
-        objective=task.objective,
-        seed=task.seed,
-        device=context.device,
-        group=context.group,
-        on_message=note,
-        teacher=task.teacher,
-    )
     saver = Saver(checkpoints, note, writes=context.group.is_writer)
     loop = _Loop(
         task=task,
@@ -130,7 +122,7 @@ def train(
         context=context,
         on_epoch=on_epoch,
         save_seconds=save_seconds,
-        stepper=stepper,
+        engine=engine,
         saver=saver,
         meter=Meter(source.steps_per_epoch * task.recipe.epochs, task.recipe.epochs, context.progress),
     )
@@ -158,6 +150,7 @@ def _train(loop: _Loop) -> Manifest:
         # Broadcast the initial weights of rank 0 to all processes.
         written = resume_or_init(state, loop.checkpoints, loop.context.group)
         assert written is not None
+    loop.engine.write_state()
     saver.begin(written)
 
     def has_ended() -> bool:
@@ -174,9 +167,9 @@ def _train(loop: _Loop) -> Manifest:
             _keep_best(loop)
         make = _manifest(task, state, finished=has_ended())
         if has_ended():
-            written = saver.save_now(to_tensors(state), make, should_stop, wait=True)
+            written = saver.save_now(loop.tensors, make, should_stop, wait=True)
         else:
-            saver.save(to_tensors(state), make)
+            saver.save(loop.tensors, make)
         loop.on_epoch(state.evaluated)
     return written
 
@@ -185,10 +178,10 @@ def _train_epoch(loop: _Loop) -> bool:
     """Take the remaining steps of an epoch; return false if a rollback cut it short."""
     task, source, context, state, saver = loop.task, loop.source, loop.context, loop.state, loop.saver
     recipe, group = task.recipe, context.group
-    every = 1 if context.device.type == "cpu" else CHECK_EVERY_ON_DEVICE
+    every = loop.engine.check_every
     epoch, first = divmod(state.step, source.steps_per_epoch)
     head_steps = recipe.head_epochs * source.steps_per_epoch
-    loop.stepper.begin_stage(recipe.progressive.stage(epoch, recipe.epochs))
+    loop.engine.begin_stage(recipe.progressive.stage(epoch, recipe.epochs))
     group.barrier(f"the start of epoch {epoch + 1}")
     loop.meter.start_epoch()
     saved_at = time.monotonic()
@@ -197,27 +190,28 @@ def _train_epoch(loop: _Loop) -> bool:
             # All processes have to take the same decision, or some would wait for others that have stopped.
             stop, save = _synchronize_flags(context, save=time.monotonic() - saved_at > loop.save_seconds)
             if stop:
-                saver.save_now(to_tensors(state), _manifest(task, state), context.should_stop, wait=False)
+                saver.save_now(loop.tensors, _manifest(task, state), context.should_stop, wait=False)
                 raise Interrupted(f"stopped after step {state.step}; everything is saved")
             if save:
-                saver.save(to_tensors(state), _manifest(task, state))
+                saver.save(loop.tensors, _manifest(task, state))
                 saved_at = time.monotonic()
         # Steps that made the losses diverge before the last rollback.
         if state.step in state.skipped:
-            state.recent[state.step % WINDOW] = float("nan")
-            state.step += 1
+            loop.engine.skip()
             continue
         count = source.count(state.step - epoch * source.steps_per_epoch)
         rate, only_head = learning_rate(recipe, state.step, source.steps_per_epoch), state.step < head_steps
         frozen = has_frozen_norms(recipe, state.step, source.steps_per_epoch * recipe.epochs)
-        loop.stepper.take(batch, count, rate, only_head=only_head, frozen_norms=frozen)
+        loop.engine.take(batch, count, rate, only_head=only_head, frozen_norms=frozen)
         val_score = state.history[-1].val_score if state.history else None
-        loop.meter.count(count, state.step, epoch + 1, val_score, lambda: state.loss)
+        loop.meter.count(count, state.step, epoch + 1, val_score, loop.loss)
         if state.step % every == 0:
+            loop.engine.read_losses()
             _check_skipped(state)
             if (since := diverging_since(state.recent_losses)) is not None:
                 saver.settle()  # the newest checkpoint may still be being written
                 context.progress.note(roll_back(state, since, source, loop.checkpoints, group))
+                loop.engine.write_state()
                 return False
     return True
 
@@ -225,17 +219,6 @@ def _train_epoch(loop: _Loop) -> bool:
 def seed_weights(seed: int) -> None:
     """Seed the initialization of a model, so that its initial weights depend on the seed only."""
     torch.manual_seed(seed_of(seed, 0, 0))
-
-
-def _forward(model: nn.Module, recipe: Recipe, context: ExecutionContext) -> nn.Module:
-    """Return the model wrapped for a training step: compiled, or with DistributedDataParallel."""
-    if context.compile and recipe.quantization != "none":
-        raise RecipeError("--compile does not support quantization int8; leave one of them out")
-    called: nn.Module = torch.compile(model, dynamic=False) if context.compile else model  # type: ignore[assignment]
-    if context.group.size > 1 and recipe.grad_reduction == "fast":
-        devices = None if context.device.type == "cpu" else [context.device.index or 0]
-        called = DistributedDataParallel(called, device_ids=devices, broadcast_buffers=False)
-    return called
 
 
 def _synchronize_flags(context: ExecutionContext, *, save: bool) -> tuple[bool, bool]:
@@ -250,12 +233,14 @@ def _finish_epoch(loop: _Loop) -> Epoch:
     """Evaluate the averaged weights on the validation images and record the epoch."""
     task, source, context, state, meter = loop.task, loop.source, loop.context, loop.state, loop.meter
     images_per_second, recipe = meter.images_per_second, task.recipe
+    loop.engine.read_state()
     if recipe.norm_statistics == "reestimated":
         number = min(source.steps_per_epoch, math.ceil(REESTIMATED_IMAGES / recipe.batch))
         epoch = state.step // source.steps_per_epoch - 1
         batches = source.train(epoch, 0) if source.whole is None else source.whole(epoch)
         # There are few images, so every process computes the same statistics instead of exchanging them.
         reestimate_norms(state.average.model, islice(batches, number), task.preprocessing, context.device)
+        loop.engine.write_state()
     outcome = _evaluate(loop)
     if not math.isfinite(outcome.loss):
         raise JobError(
@@ -275,6 +260,7 @@ def _finish_epoch(loop: _Loop) -> Epoch:
     )
     state.history.append(finished)
     state.tally[:3] = 0  # the count of consecutive skipped steps continues in the next epoch
+    loop.engine.write_state()
     # A tie replaces pretrained weights: label smoothing alone raises the loss of whatever is trained with it.
     ties = state.best is not None and state.best == state.initial and finished.val_score == state.best.val_score
     if ties or finished.is_better_than(state.best):
@@ -306,7 +292,7 @@ def _keep_best(loop: _Loop) -> None:
 
 def _evaluate(loop: _Loop) -> EvalOutput:
     """Return the logits of the averaged weights for the validation images."""
-    model, context = loop.state.average.model, loop.context
+    model, context = loop.engine.averaged(), loop.context
     gather = context.group.share_objects
     return evaluate(model, loop.source.val(), loop.task.preprocessing, device=context.device, gather=gather)
 

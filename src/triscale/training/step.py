@@ -31,6 +31,8 @@ from triscale.training.schedule import ema_decay
 from triscale.training.state.state import State
 from triscale.training.transfer import freeze_norms
 
+CHECK_EVERY_ON_DEVICE = 16
+
 
 @dataclass(slots=True, kw_only=True)
 class Stepper:
@@ -78,6 +80,29 @@ class Stepper:
         share = plan.grown(plan.mixup, stage)
         makers = ((self.recipe.mixup * share, v2.MixUp), (self.recipe.cutmix * share, v2.CutMix))
         self._mix = [make(alpha=alpha, num_classes=self.classes) for alpha, make in makers if alpha]
+
+    @property
+    def check_every(self) -> int:
+        """Steps between reads of values; on a GPU each read synchronizes with the device."""
+        return 1 if self.device.type == "cpu" else CHECK_EVERY_ON_DEVICE
+
+    def averaged(self) -> nn.Module:
+        """Return a module that classifies with the averaged weights."""
+        return self.state.average.model
+
+    def skip(self) -> None:
+        """Leave out a step; its loss counts as none."""
+        self.state.recent[self.state.step % WINDOW] = float("nan")
+        self.state.step += 1
+
+    def read_losses(self) -> None:
+        """Do nothing: ``state`` is what the steps change."""
+
+    def read_state(self) -> None:
+        """Do nothing: ``state`` is what the steps change."""
+
+    def write_state(self) -> None:
+        """Do nothing: ``state`` is what the steps change."""
 
     def take(
         self, batch: LabeledBatch, count: int, rate: float, *, only_head: bool = False, frozen_norms: bool = False

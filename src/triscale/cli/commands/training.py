@@ -224,6 +224,7 @@ def _run_job(
         compile=options.compile,
         max_seconds=max_seconds,
         chooses_threads=options.threads == "auto",
+        engine=options.engine,
     ) as context:
         recorded = job.RunOptions(
             command=("triscale", *sys.argv[1:]),

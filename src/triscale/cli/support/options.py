@@ -145,6 +145,9 @@ class TrainOptions:
         Estimate the time, memory and disk usage of the training, and stop; nothing is written.
     compile
         Compile the forward pass; worthwhile for long trainings on a GPU.
+    engine
+        What takes the training steps: torch, or xla, which needs JAX and uses all XLA devices (TPUs, or with --device
+        cpu or cuda others) of all hosts. A run may be resumed with the other engine.
     log
         Experiment trackers that also record the training: tensorboard, mlflow, wandb, or several.
     data
@@ -177,6 +180,7 @@ class TrainOptions:
     max_time: str | None = None
     dry_run: Annotated[bool, Parameter(negative="")] = False
     compile: Annotated[bool, Parameter(negative="")] = False
+    engine: Literal["torch", "xla"] = "torch"
     log: Items = ()
     data: DataFlags = DATA_DEFAULTS
 

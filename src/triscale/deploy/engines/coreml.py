@@ -23,7 +23,6 @@ from PIL import Image
 from torch import Tensor, nn
 
 from triscale.deploy.contract import CONTRACT_KEY, Contract, read_contract
-from triscale.deploy.engines.optional_import import load
 from triscale.deploy.engines.quiet import converting, quiet_process
 from triscale.deploy.engines.session import fixed_shape
 from triscale.deploy.exportable import Exportable
@@ -31,6 +30,7 @@ from triscale.deploy.graph import INPUT
 from triscale.deploy.onnx_file import plain_metadata
 from triscale.errors import ExportError, RecordError
 from triscale.network.contract import Decision, Preprocessing
+from triscale.optional_import import load
 from triscale.version import __version__
 
 IMAGE, LABEL, LABEL_PROBABILITIES, PROBABILITIES = "image", "classLabel", "classLabel_probs", "probabilities"

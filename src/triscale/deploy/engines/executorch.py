@@ -10,12 +10,12 @@ import torch
 from numpy.typing import NDArray
 
 from triscale.deploy.contract import CONTRACT_KEY
-from triscale.deploy.engines.optional_import import load
 from triscale.deploy.engines.program import program_of
 from triscale.deploy.engines.quiet import converting, quiet_process
 from triscale.deploy.engines.session import fixed_shape
 from triscale.deploy.exportable import Exportable
 from triscale.errors import RecordError
+from triscale.optional_import import load
 
 MAX_BATCH = 8
 """Maximum batch size: memory is planned when the program is lowered, and phones pass one image. Lowering fails above

@@ -17,11 +17,11 @@ import torch
 from numpy.typing import NDArray
 
 from triscale.deploy.contract import CONTRACT_KEY
-from triscale.deploy.engines.optional_import import load
 from triscale.deploy.engines.quiet import converting, quiet_process
 from triscale.deploy.engines.session import fixed_shape
 from triscale.deploy.exportable import Exportable
 from triscale.errors import ExportError, RecordError
+from triscale.optional_import import load
 
 _MEMBER = f"{CONTRACT_KEY}.json"
 

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from triscale.deploy.contract import CONTRACT_KEY, Contract
 from triscale.deploy.engines.onnx_runtime import to_onnx
-from triscale.deploy.engines.optional_import import load
 from triscale.deploy.engines.quiet import converting
 from triscale.deploy.engines.session import fixed_shape
 from triscale.deploy.exportable import Exportable
 from triscale.errors import RecordError
+from triscale.optional_import import load
 
 WEIGHTS = ".bin"
 FLOAT32, BFLOAT16 = "f32", "bf16"

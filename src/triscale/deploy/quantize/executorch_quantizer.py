@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from torch import Tensor, fx
 
 from triscale.deploy.engines.executorch import MAX_BATCH, save
-from triscale.deploy.engines.optional_import import load
 from triscale.deploy.engines.program import program_of
 from triscale.deploy.engines.quiet import converting, quiet_process
 from triscale.deploy.exportable import Exportable
 from triscale.deploy.quantize.noise import Signals
 from triscale.network.tree import block_path
+from triscale.optional_import import load
 
 _QUANTIZER = "executorch.backends.xnnpack.quantizer.xnnpack_quantizer"
 _STEPS = "torchao.quantization.pt2e.quantize_pt2e"

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from triscale.deploy.engines.onnx_runtime import to_onnx
 from triscale.deploy.engines.openvino import core, save
-from triscale.deploy.engines.optional_import import load
 from triscale.deploy.engines.quiet import converting, quiet_process
 from triscale.deploy.exportable import Exportable
 from triscale.deploy.quantize.noise import Signals
 from triscale.deploy.quantize.onnx_quantizer import ends_of
+from triscale.optional_import import load
 
 
 class OpenVinoQuantizer:

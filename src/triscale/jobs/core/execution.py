@@ -8,8 +8,9 @@ from contextlib import contextmanager, nullcontext
 
 from triscale.progress import NO_PROGRESS, stop_on_signals, with_deadline
 from triscale.progress_bars import progress_reporter
-from triscale.training.context import ExecutionContext, choose_device
+from triscale.training.context import CPU, EngineName, ExecutionContext, choose_device
 from triscale.training.distributed.group import join
+from triscale.training.engine import start_engine
 
 
 @contextmanager
@@ -53,6 +54,7 @@ def training_execution(
     max_seconds: float | None = None,
     progress: bool = True,
     chooses_threads: bool = False,
+    engine: EngineName = "torch",
 ) -> Iterator[ExecutionContext]:
     """Provide the context of a training, which joins the process group of ``torch.distributed.run`` if there is one.
 
@@ -63,16 +65,20 @@ def training_execution(
         max_seconds: Time after which the stop flag is raised.
         progress: Whether the first process shows progress on standard error.
         chooses_threads: Whether the number of threads may be chosen by what is faster.
+        engine: What takes the steps; with ``xla``, ``device`` may also be ``tpu``.
 
     Raises:
+        UserError: The engine is not installed.
         RecipeError: This machine does not have the device.
         JobError: The other processes did not join in time.
     """
-    chosen = choose_device(device, int(os.environ.get("LOCAL_RANK", "0")))
+    chosen = choose_device(device, int(os.environ.get("LOCAL_RANK", "0"))) if engine == "torch" else CPU
     reporting = progress_reporter() if progress else nullcontext(NO_PROGRESS)
     with stop_on_signals() as stopped, join(chosen) as group, reporting as reporter:
+        start_engine(engine, device, group)
         yield ExecutionContext(
             device=chosen,
+            engine=engine,
             workers=workers,
             group=group,
             compile=compile,

@@ -65,7 +65,7 @@ def prepare(
         if thread_choice.is_open(context):
             thread_choice.keep_threads(spec.machine.threads)
         check_present(run.split)
-        for sentence in environment_changes(spec.machine, machine()):
+        for sentence in environment_changes(spec.machine, _machine_of(context)):
             context.progress.note(sentence)
         return spec
 
@@ -110,7 +110,7 @@ def prepare(
         preprocessing=preprocessing,
         classes=split.classes,
         split=split.digest,
-        machine=machine(),
+        machine=_machine_of(context),
         command=command,
     )
     if request.open is not None and request.open.tests_rate:
@@ -147,6 +147,10 @@ def _notes_on_images(
         what = "copies with different labels" if scanned.multi_label else "images in more than one class"
         notes.append(f"{what}: {len(conflicts)}, such as {' and '.join(conflicts[0][:2])}; keep one copy of each")
     return notes
+
+
+def _machine_of(context: ExecutionContext) -> Machine:
+    return machine(None if context.engine == "torch" else context.engine)
 
 
 def environment_changes(before: Machine, now: Machine) -> list[str]:

@@ -22,6 +22,7 @@ from triscale.network.custom import AnyNetwork
 from triscale.scaling.fit import Fit
 from triscale.training.automatic import Start, automatic
 from triscale.training.context import ExecutionContext
+from triscale.training.engine import check_engine
 from triscale.training.imbalance import objective_of
 from triscale.training.mirroring import with_flip
 from triscale.training.recipe import Recipe
@@ -83,6 +84,12 @@ def settle(
     if request.teacher is not None:
         check_teacher(request.teacher, split.classes, request.recipe, network.in_channels)
     request = request.replace(recipe=_scheduled(request, network, split, context))
+    choices = request.open
+    measured = {
+        "--time-limit": choices is not None and choices.time_limit is not None,
+        "--lr auto": choices is not None and choices.tests_rate,
+    }
+    check_engine(context, network, request.recipe, measured, teacher=request.teacher is not None)
     if conditions.warns and (warning := small_data_warning(request, split, missing)) is not None:
         context.progress.note(warning)
     if request.open is not None and request.open.time_limit is not None:

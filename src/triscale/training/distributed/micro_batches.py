@@ -31,8 +31,8 @@ def micro_batch_slices(count: int, micro_batches: int) -> list[slice]:
     return [slice(first, last) for first, last in pairwise(edges)]
 
 
-def micro_batches_of(rank: int, processes: int, micro_batches: int) -> range:
-    """Return the micro-batches of a process, counted from 0.
+def micro_batches_of(rank: int, processes: int, micro_batches: int, *, what: str = "processes") -> range:
+    """Return the micro-batches of a process, counted from 0; ``what`` names other parts of a machine in the message.
 
     Raises:
         RecipeError: They cannot be distributed so that each process has one branch of the summation tree.
@@ -46,7 +46,7 @@ def micro_batches_of(rank: int, processes: int, micro_batches: int) -> range:
         _is_branch(0, micro_batches, first, first + each) for first in range(0, micro_batches, each or 1)
     ):
         raise RecipeError(
-            f"{micro_batches} micro-batches cannot be distributed to {processes} processes; give {processes} times a "
+            f"{micro_batches} micro-batches cannot be distributed to {processes} {what}; give {processes} times a "
             f"power of 2 (1 included), for example --set micro_batches={processes}"
         )
     return range(rank * each, (rank + 1) * each)

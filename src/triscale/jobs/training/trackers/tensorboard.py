@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 from typing import Any
 
-from triscale.deploy.engines.optional_import import load
 from triscale.jobs.core.run import RunFolder, RunSpec
 from triscale.jobs.training.trackers.tracker import Value, final_scalars, parameters, scalars
+from triscale.optional_import import load
 from triscale.results.history import Epoch
 from triscale.results.metrics import AnyMetrics
 

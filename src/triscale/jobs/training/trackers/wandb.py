@@ -10,7 +10,6 @@ import secrets
 from pathlib import Path
 from typing import Any
 
-from triscale.deploy.engines.optional_import import load
 from triscale.jobs.core.run import RunFolder, RunSpec
 from triscale.jobs.training.trackers.tracker import (
     TrackerRun,
@@ -20,6 +19,7 @@ from triscale.jobs.training.trackers.tracker import (
     run_name,
     scalars,
 )
+from triscale.optional_import import load
 from triscale.results.history import Epoch
 from triscale.results.metrics import AnyMetrics
 

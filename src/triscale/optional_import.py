@@ -1,4 +1,4 @@
-"""Imports of engines that are optional dependencies."""
+"""Imports of optional dependencies."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from triscale.errors import UserError
 
 
 def load(module: str, title: str, extra: str) -> Any:
-    """Import a module of an engine.
+    """Import a module of an optional dependency.
 
     Raises:
         UserError: It is not installed; the message has the command that installs it.

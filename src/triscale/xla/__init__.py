@@ -1,0 +1,1 @@
+"""Operation tree to JAX functions."""
