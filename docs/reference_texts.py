@@ -110,8 +110,11 @@ RUN_FILES = {
     "history.jsonl": "one line per epoch; epoch 0 is the pretrained weights before the first step",
     "model.safetensors": "the weights that are evaluated",
     "decision.json": "for images with any number of labels: the probability from which each is given",
+    "calibration.json": "what was fitted to the validation images: temperature, prediction sets, threshold of unknown "
+    "images; predictions and exported files use it",
     "teacher.safetensors": "with `--teacher` and kept logits: those of every training image",
     "metrics.json, predictions.csv": "the metrics on the test split, and one row per test image",
+    "robustness.json": "with `triscale robustness`: the accuracy on corrupted test images",
     "model.onnx, export.json, exports.json": "the exported file, and what its check found",
     "latency.json": "measurements",
     "deploy.json, deployed/": "the comparison of `triscale deploy`, and the selected file",

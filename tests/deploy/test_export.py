@@ -19,7 +19,7 @@ from triscale.deploy.exportable import Exportable
 from triscale.deploy.parity import parity_inputs
 from triscale.errors import ExportError, ParityError, RecordError, UserError
 from triscale.families import get
-from triscale.network.contract import Decision, Preprocessing
+from triscale.network.contract import Confidence, Decision, Preprocessing
 from triscale.nn.build import build
 from triscale.version import __version__
 
@@ -319,16 +319,19 @@ def test_core_ml_package_of_other_channels_takes_an_array(tiny, tmp_path):
     assert [one.name for one in description.output] == ["logits"]
 
 
+@pytest.mark.parametrize("temperature", [1.0, 2.5])
 @pytest.mark.parametrize("link", ["softmax", "sigmoid"])
-def test_network_inside_a_core_ml_package_gives_the_probabilities_of_the_model(subject, contract, link):
-    contract = contract.replace(decision=Decision(link=link))
+def test_network_inside_a_core_ml_package_gives_the_probabilities_of_the_model(subject, contract, link, temperature):
+    """After a calibration they are divided by the temperature, and the session multiplies by it again."""
+    confidence = Confidence(temperature=temperature, coverage=0.9, kept=0.95, unknown_threshold=3.0)
+    contract = contract.replace(decision=Decision(link=link).calibrated(confidence))
     pixels = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), dtype=np.uint8)
     mean, std = np.array(contract.preprocessing.mean), np.array(contract.preprocessing.std)
     normalized = ((pixels / 255 - mean) / std).transpose(0, 3, 1, 2).astype(np.float32)
     with torch.inference_mode():
         found = coreml.ClassifierOfImages(subject.model, contract)(torch.from_numpy(pixels).permute(0, 3, 1, 2).float())
         logits = subject.model(torch.from_numpy(normalized))
-    expected = logits.softmax(1) if link == "softmax" else logits.sigmoid()
+    expected = (logits / temperature).softmax(1) if link == "softmax" else (logits / temperature).sigmoid()
     np.testing.assert_allclose(found.numpy(), expected.numpy(), atol=1e-5)
     # What a session on macOS does before and after: the picture has the pixels, and the outputs give the logits.
     picture = coreml.picture_of(normalized[0], contract.preprocessing)
@@ -340,8 +343,12 @@ def test_network_inside_a_core_ml_package_gives_the_probabilities_of_the_model(s
     }
     again = coreml.logits_of_outputs(outputs, contract)
     np.testing.assert_allclose(again, coreml.comparable(logits.numpy(), contract)[0], atol=1e-4)
-    answer = torch.from_numpy(again).softmax(0) if link == "softmax" else torch.from_numpy(again).sigmoid()
+    scaled = torch.from_numpy(again) / temperature
+    answer = scaled.softmax(0) if link == "softmax" else scaled.sigmoid()
     np.testing.assert_allclose(answer.numpy(), expected[0].numpy(), atol=1e-5)
+    # The energy of one class cannot be computed from probabilities, so that such a package calls no image unknown.
+    kept = coreml.packaged(contract).decision.confidence.unknown_threshold
+    assert kept == (None if link == "softmax" else 3.0)
 
 
 @pytest.mark.skipif(not get_engine("litert").installed, reason="LiteRT's converter has its own environment")

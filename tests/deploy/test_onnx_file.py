@@ -25,10 +25,10 @@ from triscale.deploy.engines import get_engine, open_file
 from triscale.deploy.engines.onnx_runtime import write
 from triscale.deploy.engines.openvino import write as export_openvino
 from triscale.deploy.exportable import Exportable
-from triscale.deploy.onnx_file import plain_metadata, sort_nodes
+from triscale.deploy.onnx_file import describe_use, plain_metadata, sort_nodes
 from triscale.deploy.quantize import get_quantizer
 from triscale.families import get
-from triscale.network.contract import Decision, Preprocessing
+from triscale.network.contract import Confidence, Decision, Preprocessing
 from triscale.nn.build import build
 from triscale.scaling.apply import scale
 from triscale.scaling.law import Scale
@@ -99,6 +99,13 @@ def test_metadata_hold_the_contract(files):
     labels = contract.replace(decision=Decision(link="sigmoid", thresholds=(0.1, 0.2, 0.3)))
     assert json.loads(plain_metadata(labels)["thresholds"]) == [0.1, 0.2, 0.3]
     assert plain_metadata(labels)["activation"] == "sigmoid"
+    assert "temperature" not in plain_metadata(contract.replace(decision=Decision()))
+    confidence = Confidence(temperature=2.0, coverage=0.9, set_threshold=0.25, kept=0.95, unknown_threshold=3.5)
+    calibrated = contract.replace(decision=Decision().calibrated(confidence))
+    found = plain_metadata(calibrated)
+    expected = {"temperature": "2.0", "coverage": "0.9", "set_threshold": "0.25", "unknown_threshold": "3.5"}
+    assert {key: found[key] for key in expected} == expected
+    assert "divided by the temperature 2," in describe_use(calibrated)
 
 
 @pytest.mark.parametrize("size", ["16", "24x12"])

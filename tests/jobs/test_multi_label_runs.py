@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 import subprocess
 import sys
 
@@ -94,6 +95,29 @@ def test_commands_and_report_say_what_was_measured(capsys, made, colors, tmp_pat
     assert "blue|green" in (tmp_path / "f.csv").read_text()
     explained = run(capsys, "explain", made, colors / "images" / "003.png", "--out", tmp_path / "maps")
     assert explained.code == 0
+
+
+def test_calibration_moves_thresholds_with_the_probabilities(made, colors, tmp_path):
+    """Before and after, every image has the same labels, in the run and in an exported file."""
+    opened = ts.Run.open(shutil.copytree(made, tmp_path / "run"))
+    (opened.path / "calibration.json").unlink()
+    before = opened.predict(colors / "images")
+    record = opened.calibrate(coverage=0.8, progress=False)
+    # So few validation images leave the temperature at 1.
+    record.replace(confidence=record.confidence.replace(temperature=2.0)).save(opened.path / "calibration.json")
+    opened = ts.Run.open(opened.path)
+    opened.evaluate(progress=False)
+    after = opened.predict(colors / "images")
+    assert [one.labels for one in after] == [one.labels for one in before]
+    assert [one.classes for one in after] != [one.classes for one in before]
+    opened.export(progress=False)
+    of_file = tuple(predict(opened.path / "model.onnx", (colors / "images",), top=5))
+    assert [(one.labels, one.prediction_set) for one in of_file] == [(one.labels, one.prediction_set) for one in after]
+    check = opened.metrics.confidence
+    assert check.covered_low <= check.covered <= check.covered_high
+    limits = dict(zip(opened.classes, opened.metrics.thresholds, strict=True))
+    for one in after:
+        assert set(one.labels) == {c.name for c in one.classes if c.probability >= limits[c.name]}
 
 
 def test_searches_need_one_class_per_image(capsys, colors, tiny_file, tmp_path):

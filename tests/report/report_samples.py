@@ -10,12 +10,14 @@ from typing import Any, Literal, get_origin
 import numpy as np
 from PIL import Image
 
+from triscale.network.contract import Confidence
 from triscale.network.cost import Cost, StageCost
 from triscale.network.spec import Head, MBConv, Network, Stage, Stem
 from triscale.record import Record
 from triscale.report.content import NamedValue
 from triscale.report.draw.format import share
 from triscale.report.run.run_content import FamilyPoint, ImageCard, RunContent
+from triscale.results.confidence import Calibration, ConfidenceCheck, UnknownImages
 from triscale.results.data_summary import BadFile, DataSummary, SplitCounts
 from triscale.results.deployment import (
     BlockNoise,
@@ -31,6 +33,7 @@ from triscale.results.history import Epoch
 from triscale.results.latency import Measurement
 from triscale.results.machine import Machine
 from triscale.results.metrics import Bin, ClassMetrics, Metrics
+from triscale.results.robustness import ClassRobustness, CorruptedAccuracy, Robustness, ShareInterval
 from triscale.scaling.fit import Fit, Limit
 from triscale.scaling.law import EFFICIENTNET, Scale
 
@@ -235,6 +238,11 @@ def metrics(names: list[str], num_images: int, accuracy: float, seed: int = 1) -
         top5=0.997, mean_class_accuracy=float(np.mean([row.recall for row in rows])), loss=0.0812,
         calibration_error=0.013, per_class=tuple(rows),
         confusion=tuple(map(tuple, table.tolist())), reliability=bins,
+        confidence=ConfidenceCheck(
+            temperature=0.62, loss_before=0.0931, calibration_error_before=0.084, coverage=0.9, covered=0.981,
+            covered_low=0.961, covered_high=0.991, mean_set_size=1.02, single_share=0.98, kept=0.95,
+            called_unknown=0.047, called_unknown_low=0.03, called_unknown_high=0.074,
+        ),
     )  # fmt: skip
 
 
@@ -248,6 +256,25 @@ def history(epochs: int = 20) -> tuple[Epoch, ...]:
             learning_rate=0.004 * (1 + np.cos(np.pi * epoch / epochs)) / 2, images_per_second=1510 + rng.random() * 60,
         )
         for epoch in range(1, epochs + 1)
+    )  # fmt: skip
+
+
+def robustness(names: list[str]) -> Robustness:
+    kinds = ("brightness", "blur", "noise", "jpeg", "rotation")
+    row = tuple(ShareInterval(value=0.9 - k / 10, low=0.8 - k / 10, high=0.95 - k / 10) for k in range(5))
+    clean = ShareInterval(value=0.97, low=0.93, high=0.99)
+    return Robustness(
+        images=200, available=360, seed=0, side=256, kinds=kinds, meanings=tuple(f"unit of {kind}" for kind in kinds),
+        all_classes=ClassRobustness(name="", count=200, clean=clean, corrupted=row),
+        classes=(
+            *(ClassRobustness(name=name, count=20, clean=clean, corrupted=row) for name in names[1:]),
+            ClassRobustness(name=names[0], count=0, clean=None, corrupted=()),
+        ),
+        strengths=tuple(
+            CorruptedAccuracy(corruption=kind, strength=strength, amount=strength / 10,
+                              top1=ShareInterval(value=0.95 - strength / 10, low=0.3, high=0.97))
+            for kind in kinds for strength in range(1, 6)
+        ),
     )  # fmt: skip
 
 
@@ -286,6 +313,18 @@ def digits() -> RunContent:
         history=history(),
         images="digits",
         metrics=result,
+        calibration=Calibration(
+            confidence=Confidence(
+                temperature=0.62, coverage=0.9, set_threshold=0.43, kept=0.95, unknown_threshold=5.25
+            ),
+            images=360, loss_before=0.092, loss_after=0.081, calibration_error_before=0.08,
+            calibration_error_after=0.012, notes=("there is a note",),
+            unknown=UnknownImages(
+                folder="fruit", images=120, unreadable=1, auroc=0.911, auroc_low=0.881, auroc_high=0.934,
+                called_unknown=0.643, called_unknown_low=0.554, called_unknown_high=0.723,
+            ),
+        ),
+        robustness=robustness(names),
         wrong=tuple(wrong_image(index, str(index % 10), str((index + 3) % 10), 0.99 - index / 50)
                     for index in range(14)),
         maps=tuple(cards),

@@ -18,7 +18,7 @@ TAGS = {
     "svg", "desc", "g", "defs", "path", "text", "tspan", "use", "clippath", "rect", "image", "circle", "h4", "h5",
     "article", "script",
 }  # fmt: skip
-SECTIONS = {"budget", "cost", "network", "training", "results", "maps", "device", "repeat"}
+SECTIONS = {"budget", "cost", "network", "training", "results", "confidence", "robustness", "maps", "device", "repeat"}
 
 
 class Page(HTMLParser):
@@ -105,7 +105,7 @@ def test_hostile_text_is_escaped():
 
 def test_inline_svg_is_well_formed(digits):
     drawings = re.findall(r"<svg xmlns.*?</svg>", digits, flags=re.DOTALL)
-    assert len(drawings) == 8
+    assert len(drawings) == 9
     for drawing in drawings:
         ElementTree.fromstring(drawing)
 
@@ -120,6 +120,23 @@ def test_every_section_is_optional(left_out):
 @pytest.mark.parametrize("only", [name for name in RunContent.model_fields if name != "title"])
 def test_every_section_works_alone(only):
     Page(render_run(RunContent(title="one section", **{only: getattr(samples.digits(), only)})))
+
+
+def test_confidence_section_shows_the_measured_figures(digits):
+    section = digits.split('<section id="confidence"')[1].split("</section>")[0]
+    for figure in ("0.620", "8.4%", "98.1%", "96.1%", "1.02", "4.7%", "0.911", "64.3%", "There is a note.", "fruit"):
+        assert figure in section.replace("\N{NO-BREAK SPACE}", " ").replace("\N{NARROW NO-BREAK SPACE}", ""), figure
+    without = samples.digits().replace(metrics=None)
+    assert "on validation images" in render_run(without)
+
+
+def test_robustness_section_has_every_class_with_images_and_the_strengths(digits):
+    section = digits.split('<section id="robustness"')[1].split("</section>")[0].replace("\N{NO-BREAK SPACE}", " ")
+    rows = re.findall(r"<tr><th scope=\"row\">(.*?)</th>", section)
+    assert rows == [*map(str, range(1, 10)), "All classes"]
+    assert "On 200 of the 360 test images" in section
+    assert "unit of blur 0.1, 0.2, 0.3, 0.4, 0.5." in section
+    assert section.count("<title>") == 5 * 6  # the tooltips of its points
 
 
 def test_empty_report_is_labeled():

@@ -8,6 +8,7 @@ import http.client
 import io
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -19,6 +20,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import triscale as ts
 from cli.command import refused, run
 from serve.conftest import serving
 from triscale.errors import BudgetError
@@ -26,6 +28,7 @@ from triscale.jobs.core.run import RunFolder
 from triscale.jobs.inference.predict import predict
 from triscale.network.custom import CustomNetwork
 from triscale.network.latency import NAMES, Predictor
+from triscale.results.confidence import Calibration
 from triscale.scaling.budget import Budget
 from triscale.serve.model import ServedModel
 
@@ -220,6 +223,27 @@ def test_exported_file_is_served_in_its_engine(capsys, served_run, tmp_path):
     assert refused_scale[0] == 422
     assert "cannot be scaled" in refused_scale[1]["detail"]
     assert "leave it out" in refused(capsys, "serve", file, "--profile", "x.json")
+
+
+def test_server_gives_the_prediction_set_and_says_what_is_unknown(served_run, tmp_path):
+    made = Path(shutil.copytree(served_run, tmp_path / "run"))
+    calibration = Calibration.load(made / "calibration.json")
+    confidence = calibration.confidence.replace(
+        temperature=4.0, set_threshold=0.01, unknown_threshold=1e6, coverage=0.75
+    )
+    calibration.replace(confidence=confidence).save(made / "calibration.json")
+    image = picture(served_run)
+    expected = ts.Run.open(made).predict(image)
+    with serving(made) as started:
+        answer = request(started, "POST", "/api/predict", image.read_bytes())[1]
+        about = request(started, "GET", "/api/model")[1]
+    assert answer["prediction_set"] == list(expected.prediction_set)
+    assert len(answer["prediction_set"]) > 1
+    assert answer["unknown"] is True
+    assert [one["probability"] for one in answer["classes"]] == pytest.approx(
+        [one.probability for one in expected.classes]
+    )
+    assert about["coverage"] == 0.75
 
 
 def test_server_that_others_can_reach_says_so(served_run):

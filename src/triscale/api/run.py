@@ -9,37 +9,41 @@ from pathlib import Path
 from typing import Literal
 from weakref import finalize
 
-import numpy as np
-from PIL import Image, ImageOps
 from torch import nn
 
 from triscale.api.arguments import BudgetLike, as_budget, as_seconds
 from triscale.api.display import display_run
+from triscale.api.image_inputs import ImageLike, predict_inputs
 from triscale.api.transforms import ImageTransform, transforms
-from triscale.data.images.bands import AnyImage
-from triscale.data.images.channels import as_image
-from triscale.data.images.color import BadImage
 from triscale.deploy.engines import PRECISIONS, Precision, get_engine
-from triscale.errors import DataError, UserError
+from triscale.errors import UserError
 from triscale.jobs.core.execution import execution
 from triscale.jobs.deploy.deploy import deploy_run
+from triscale.jobs.inference.calibrate import COVERAGE, KEPT
 from triscale.jobs.inference.explain import Method, explain_images
-from triscale.jobs.inference.predict import ImageClassifier, Prediction, files_of
+from triscale.jobs.inference.predict import ImageClassifier, Prediction
+from triscale.jobs.inference.robustness import LIMIT
 from triscale.jobs.reports.run_report import write_run_report
 from triscale.jobs.run_source import open_source
-from triscale.jobs.source_jobs import deploy_source, evaluate_source, explain_source, export_source
+from triscale.jobs.source_jobs import (
+    calibrate_source,
+    deploy_source,
+    evaluate_source,
+    explain_source,
+    export_source,
+    robustness_of_source,
+)
 from triscale.jobs.training.train import read_evaluated, read_history
 from triscale.jobs.weights_run import make_run_of_weights
 from triscale.network.custom import AnyNetwork
 from triscale.network.latency import load_predictor
+from triscale.results.confidence import Calibration
 from triscale.results.deployment import Deployment, Exported
 from triscale.results.explanation import ExplainedImages, Explanation
 from triscale.results.history import Epoch
 from triscale.results.metrics import GUESSING, AnyMetrics, guessing_note, load_metrics
+from triscale.results.robustness import Robustness
 from triscale.scaling.fit import Fit
-
-ImageLike = str | Path | bytes | Image.Image | np.ndarray
-"""An image file, its content, a PIL image, or a uint8 array ``[H, W]`` or ``[H, W, channels]``."""
 
 
 class Run:
@@ -91,17 +95,9 @@ class Run:
 
     @classmethod
     def of_weights(
-        cls,
-        weights: str | Path,
-        images: str | Path | None = None,
-        *,
-        out: str | Path,
-        device: str = "auto",
-        seed: int = 0,
-        offline: bool = False,
-        class_names: Mapping[str, str] | None = None,
-        progress: bool = True,
-    ) -> Run:
+        cls, weights: str | Path, images: str | Path | None = None, *, out: str | Path, device: str = "auto",
+        seed: int = 0, offline: bool = False, class_names: Mapping[str, str] | None = None, progress: bool = True,
+    ) -> Run:  # fmt: skip
         """Make a run of weights without training; ``triscale weights run`` does the same.
 
         Args:
@@ -162,6 +158,11 @@ class Run:
         return load_metrics(file) if file.is_file() else self._metrics
 
     @property
+    def calibration(self) -> Calibration | None:
+        """The calibration by the validation images; None before it."""
+        return self._folder.calibration
+
+    @property
     def history(self) -> tuple[Epoch, ...]:
         """The metrics of each epoch so far."""
         return read_history(self._folder)
@@ -199,25 +200,42 @@ class Run:
             raise UserError(f"top={top}: give 1 or more classes")
         if self._classifier is None:
             self._classifier = ImageClassifier.open(self.path)
-        if isinstance(images, str | Path):
-            files = files_of((Path(images),))
-            predictions = [self._predict(file, str(file), top) for file in files]
-            return predictions if Path(images).is_dir() else predictions[0]
-        if isinstance(images, Sequence) and not isinstance(images, bytes):
-            if not images:
-                raise DataError("no images given; give one or more")
-            return [self._predict(image, f"image {number}", top) for number, image in enumerate(images)]
-        return self._predict(images, "image", top)
+        return predict_inputs(self._classifier, images, top)
 
-    def _predict(self, image: ImageLike, name: str, top: int) -> Prediction:
-        assert self._classifier is not None
-        if isinstance(image, str | Path):
-            name = str(image)
-        try:
-            classes, labels = self._classifier.classify(_read(image, self._classifier), top)
-        except BadImage as error:
-            return Prediction(file=name, error=str(error))
-        return Prediction(file=name, classes=classes, labels=labels)
+    def calibrate(
+        self,
+        coverage: float = COVERAGE,
+        *,
+        kept: float = KEPT,
+        unknown_images: str | Path | None = None,
+        device: str = "auto",
+        progress: bool = True,
+    ) -> Calibration:
+        """Fit temperature, prediction sets and the threshold of unknown images to the validation images.
+
+        :func:`triscale.fit` and :func:`triscale.train` do it with the defaults. The run keeps the result, and is
+        evaluated on its test images again.
+
+        Args:
+            coverage: Share of images whose prediction set is to contain the class, or all labels.
+            kept: Share of images like the validation images that are not to be called unknown.
+            unknown_images: A folder of images of other things, to measure how many of them are called unknown.
+            device: ``auto``, ``cpu`` or ``cuda``.
+            progress: Whether progress is shown on standard error.
+
+        Raises:
+            UserError: A share is not between 0 and 1, or the other images are those of the run.
+            RunError: The training has not finished, or there are no validation images.
+            WeightsError: These are weights without a training.
+            Interrupted: Ctrl-C or SIGTERM was received.
+        """
+        folder = None if unknown_images is None else Path(unknown_images)
+        with execution(device, progress=progress) as context:
+            calibration, _ = calibrate_source(
+                self._source, context, coverage=coverage, kept=kept, unknown_images=folder
+            )
+        self._classifier = None  # it was opened with the calibration before
+        return calibration
 
     def evaluate(self, split: Literal["train", "val", "test"] = "test", *, device: str = "auto",
                  progress: bool = True) -> AnyMetrics:  # fmt: skip
@@ -238,16 +256,27 @@ class Run:
             self._metrics = metrics
         return metrics
 
+    def robustness(self, limit: int = LIMIT, *, seed: int = 0, device: str = "auto",
+                   progress: bool = True) -> Robustness:  # fmt: skip
+        """Measure the accuracy on test images with corruptions at five strengths; a run keeps the result.
+
+        Args:
+            limit: Maximum number of test images, chosen at random; each is classified 26 times.
+            seed: Seed of the sample, and of everything random in the corruptions.
+            device: ``auto``, ``cpu`` or ``cuda``.
+            progress: Whether progress is shown on standard error.
+
+        Raises:
+            RunError: The training has not finished, there are no test images, or images have any number of labels.
+            Interrupted: Ctrl-C or SIGTERM was received.
+        """
+        with execution(device, progress=progress) as context:
+            return robustness_of_source(self._source, context, limit=limit, seed=seed)
+
     def explain(
-        self,
-        images: str | Path | Sequence[str | Path] | None = None,
-        *,
-        out: str | Path = "explained",
-        method: Method = "auto",
-        label: str | None = None,
-        curves: bool = False,
-        progress: bool = True,
-    ) -> Explanation | ExplainedImages:
+        self, images: str | Path | Sequence[str | Path] | None = None, *, out: str | Path = "explained",
+        method: Method = "auto", label: str | None = None, curves: bool = False, progress: bool = True,
+    ) -> Explanation | ExplainedImages:  # fmt: skip
         """Draw class activation maps.
 
         Args:
@@ -367,21 +396,3 @@ class Run:
         if metrics is not None:
             result = metrics.summary + (f", {GUESSING}" if guessing_note(metrics) else "")
         return f"Run({str(self.path)!r}, {self.network.name}, {len(self.classes)} classes, {result})"
-
-
-def _read(image: object, classifier: ImageClassifier) -> AnyImage:
-    """Return any kind of image, upright and with the channels of the training images."""
-    match image:
-        case str() | Path():
-            if not Path(image).exists():
-                raise DataError(f"{image} does not exist; give an image file")
-            return classifier.read(Path(image))
-        case bytes():
-            return classifier.read(image)
-        case Image.Image() | np.ndarray():
-            upright = ImageOps.exif_transpose(image) if isinstance(image, Image.Image) else image
-            return as_image(upright, classifier.preprocessing.channels, classifier.preprocessing.bit_depth)
-        case _:
-            raise DataError(
-                f"a {type(image).__name__} is not an image; give a path, bytes, a PIL image or a uint8 array [H, W, 3]"
-            )

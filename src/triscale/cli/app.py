@@ -12,6 +12,7 @@ from cyclopts import App, CycloptsError, UnknownOptionError
 
 from triscale.cli.commands import (
     baseline,
+    calibrate,
     compare,
     data,
     deploy,
@@ -22,6 +23,7 @@ from triscale.cli.commands import (
     predict,
     profile,
     results,
+    robustness,
     search,
     serve,
     show,
@@ -52,6 +54,8 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Training": (training.demo, training.fit, training.train, transfer.transfer_table),
     "With a finished run": (
         results.evaluate,
+        calibrate.calibrate,
+        robustness.robustness,
         predict.predict,
         measure.measure,
         profile.profile,

@@ -94,6 +94,12 @@ def plain_metadata(contract: Contract) -> dict[str, str]:
     }
     if decision.thresholds is not None:
         entries["thresholds"] = decision.thresholds
+    if (confidence := decision.confidence) is not None:
+        entries["temperature"] = confidence.temperature
+        if confidence.set_threshold is not None:
+            entries |= {"coverage": confidence.coverage, "set_threshold": confidence.set_threshold}
+        if confidence.unknown_threshold is not None:
+            entries["unknown_threshold"] = confidence.unknown_threshold
     if images.bit_depth != 16:
         entries["bit_depth"] = images.bit_depth
     words = {"task": TASK, "interpolation": images.interpolation, "activation": decision.link}
@@ -106,9 +112,11 @@ def describe_use(contract: Contract) -> str:
     channels, height, width = images.input_shape
     kinds = {1: "gray", 3: "RGB"}
     shape = f"{width} x {height}"
-    answer = "softmax over the logits gives probabilities"
+    temperature = contract.decision.temperature
+    divided = "" if temperature == 1 else f", divided by the temperature {temperature:.6g},"
+    answer = f"softmax over the logits{divided} gives probabilities"
     if contract.decision.link == "sigmoid":
-        answer = "the sigmoid of each logit gives the probability of its label"
+        answer = f"the sigmoid of each logit{divided} gives the probability of its label"
     return (
         f"{contract.network}, {len(contract.classes)} classes. Apply the EXIF orientation; read the image as "
         f"{kinds.get(channels, f'{channels} channels')}; cut out the largest centered rectangle with the ratio "

@@ -13,6 +13,7 @@ from triscale.jobs.core.networks import cost_of
 from triscale.jobs.core.output import refuse_output_in_images
 from triscale.jobs.core.run import Request, RunFolder, RunSpec
 from triscale.jobs.deploy.export import export_run
+from triscale.jobs.inference.calibrate import calibrate_run
 from triscale.jobs.inference.evaluate import evaluate_run, measure_run
 from triscale.jobs.inference.explain import explain_run
 from triscale.jobs.reports.run_report import write_run_report
@@ -60,7 +61,7 @@ class RunOptions:
 
 
 def fit(request: Request, out: Path, context: ExecutionContext, options: RunOptions | None = None) -> AnyMetrics | None:
-    """Scan, fit, train, evaluate, export, measure, explain and report.
+    """Scan, fit, train, calibrate, evaluate, export, measure, explain and report.
 
     The same request resumes a run wherever it stopped.
 
@@ -84,7 +85,7 @@ def fit(request: Request, out: Path, context: ExecutionContext, options: RunOpti
 def train(
     request: Request, out: Path, context: ExecutionContext, options: RunOptions | None = None
 ) -> AnyMetrics | None:
-    """Scan, fit if there is a budget, train, evaluate and report.
+    """Scan, fit if there is a budget, train, calibrate, evaluate and report.
 
     Args:
         request: Images, network or baseline, optional budget, and recipe.
@@ -173,6 +174,8 @@ def _train(
 
     train_run(run, spec, split, replace(context, progress=ForecastingReporter(context.progress)), on_epoch)
     log.write(read_evaluated(run))
+    if split.val and not run.calibration_file.is_file():  # a resumed job keeps what the user may have calibrated
+        calibrate_run(run, context)
     return evaluate_run(run, context)
 
 

@@ -10,22 +10,29 @@ from triscale.data.pipeline.split import check_present
 from triscale.deploy.engines import ENGINES, Engine, file_name
 from triscale.deploy.export import atomic_output, copy_exported, remove
 from triscale.deploy.quantize.guard import BOUND
-from triscale.errors import DataError, RecordError, RunError, UserError
+from triscale.errors import DataError, RecordError, RunError, UserError, WeightsError
 from triscale.jobs.core.run import RunFolder
 from triscale.jobs.deploy.export import Precision, export_for
 from triscale.jobs.deploy.quantize import CALIBRATION
+from triscale.jobs.inference.calibrate import COVERAGE, KEPT, calibrate_run
 from triscale.jobs.inference.evaluate import evaluate_run
 from triscale.jobs.inference.explain import Method, explain_run
+from triscale.jobs.inference.robustness import LIMIT, measure_robustness
+from triscale.jobs.reports.run_report import write_run_report
 from triscale.jobs.run_source import RunSource
+from triscale.results.confidence import Calibration
 from triscale.results.deployment import Deployment, Exported
 from triscale.results.explanation import ExplainedImages
 from triscale.results.metrics import AnyMetrics
+from triscale.results.robustness import Robustness
 from triscale.training.context import ExecutionContext
 
 DEPLOYED = Path("deployed")
 """Default folder of a deployment of weights."""
 EXPLAINED = Path("explained")
 """Default folder of maps."""
+EXPORTED_FILES = tuple(file_name(engine, one) for engine in ENGINES.values() for one in engine.precisions)
+"""Default names of the exported files of a run."""
 _DEPLOYMENT = "deploy.json"
 _MAPS = "maps.json"
 
@@ -43,6 +50,70 @@ def evaluate_source(source: RunSource, context: ExecutionContext, split: str = "
     source.require_images("evaluate")
     with source.update() as run:
         return evaluate_run(run, context, split=split)
+
+
+def calibrate_source(
+    source: RunSource,
+    context: ExecutionContext,
+    *,
+    coverage: float = COVERAGE,
+    kept: float = KEPT,
+    unknown_images: Path | None = None,
+) -> tuple[Calibration, AnyMetrics | None]:
+    """Calibrate a run, evaluate it on its test images with the calibration, and write its report again.
+
+    The arguments are those of :func:`triscale.jobs.inference.calibrate.calibrate_run`.
+
+    Returns:
+        The calibration, and the metrics on the test images; None without test images.
+
+    Raises:
+        WeightsError: Weights were given.
+        RunError: The training has not finished, or the run has no validation images.
+        UserError: A share is not between 0 and 1, or the other images are those of the run.
+        DataError: Images are no longer there.
+        Interrupted: ``context.should_stop`` returned true.
+    """
+    if source.weights is not None:
+        raise WeightsError(
+            f"{source.reference} is weights, which have no validation images to calibrate with; give the folder of a "
+            "trained run"
+        )
+    split = source.run.split
+    check_present(split, (*split.val, *split.test))  # so that calibration and metrics change together
+    with source.update() as run:
+        calibration = calibrate_run(run, context, coverage=coverage, kept=kept, unknown_images=unknown_images)
+        metrics = evaluate_run(run, context) if run.split.test else None
+        write_run_report(run)
+        outdated = [name for name in EXPORTED_FILES if (run.folder / name).exists()]
+        if outdated:
+            context.progress.note(
+                f"files exported before have no or another calibration inside ({', '.join(outdated)}); export them "
+                f"again: triscale export {run.folder}"
+            )
+    return calibration, metrics
+
+
+def robustness_of_source(
+    source: RunSource, context: ExecutionContext, *, limit: int = LIMIT, seed: int = 0
+) -> Robustness:
+    """Measure the accuracy on corrupted test images, and write the report of a run again.
+
+    The arguments are those of :func:`triscale.jobs.inference.robustness.measure_robustness`.
+
+    Raises:
+        WeightsError: Weights were given without images.
+        UserError: ``limit`` or ``seed`` is out of range.
+        RunError: The training has not finished, there are no test images, or images have any number of labels.
+        DataError: Images are no longer there.
+        Interrupted: ``context.should_stop`` returned true.
+    """
+    source.require_images("measure the robustness of")
+    with source.update() as run:
+        result = measure_robustness(run, context, limit=limit, seed=seed)
+        if source.weights is None:
+            write_run_report(run)
+    return result
 
 
 def explain_source(

@@ -29,7 +29,14 @@ from triscale.report.draw.palette import class_of
 from triscale.report.draw.svg import Picture
 from triscale.report.images import to_image
 from triscale.report.printable import printable
-from triscale.report.run import cost_figures, curve_figures, quality_figures, run_view, stage_figures
+from triscale.report.run import (
+    cost_figures,
+    curve_figures,
+    quality_figures,
+    robustness_figures,
+    run_view,
+    stage_figures,
+)
 from triscale.report.run.run_content import RunContent
 from triscale.report.runs import runs_view
 from triscale.report.runs.runs_content import RunsContent
@@ -64,6 +71,7 @@ FIGURES: dict[str, ModuleType] = {
     "cost_figures": cost_figures,
     "curve_figures": curve_figures,
     "quality_figures": quality_figures,
+    "robustness_figures": robustness_figures,
     "search_figures": search_figures,
     "stage_figures": stage_figures,
     "triangle_figure": triangle_figure,

@@ -9,6 +9,7 @@ from typing import ClassVar, Self
 from pydantic import model_validator
 
 from triscale.record import KIND_KEY, Record
+from triscale.results.confidence import ConfidenceCheck
 
 IMBALANCED = 2.0
 """Ratio of the most frequent to the rarest class beyond which accuracy alone misleads."""
@@ -57,7 +58,8 @@ class Metrics(Record):
     is the mean cross-entropy in nats. ``calibration_error`` is the expected calibration error over 15 equal-width bins
     of confidence (Guo et al. 2017). In ``confusion``, rows are true classes and columns predicted classes.
     ``better_than_guessing`` is whether the interval lies above the accuracy of always predicting the most frequent
-    class; None in files of earlier versions.
+    class; None in files of earlier versions. Probabilities are calibrated if there is ``confidence``, which is None
+    before a calibration.
     """
 
     kind_name: ClassVar[str] = "metrics"
@@ -76,6 +78,7 @@ class Metrics(Record):
     confusion: tuple[tuple[int, ...], ...]
     reliability: tuple[Bin, ...]
     better_than_guessing: bool | None = None
+    confidence: ConfidenceCheck | None = None
 
     @model_validator(mode="after")
     def _check_confusion(self) -> Self:
@@ -127,7 +130,8 @@ class MultiLabelMetrics(Record):
     ``exact_match`` is the share of images with exactly the right labels, with a 95% Wilson interval. ``label_share`` is
     the share of all image-class pairs that are labels: the mean average precision of guessing is close to it. ``loss``
     is the binary cross-entropy in nats, summed over the classes of an image. ``calibration_error`` is the expected
-    calibration error of all probabilities over 15 equal-width bins.
+    calibration error of all probabilities over 15 equal-width bins. Probabilities are calibrated if there is
+    ``confidence``, which is None before a calibration.
     """
 
     kind_name: ClassVar[str] = "multi_label_metrics"
@@ -147,6 +151,7 @@ class MultiLabelMetrics(Record):
     calibration_error: float
     per_class: tuple[LabelMetrics, ...]
     reliability: tuple[Bin, ...]
+    confidence: ConfidenceCheck | None = None
 
     @property
     def score(self) -> float:

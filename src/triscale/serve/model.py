@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import time
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypedDict
 
 import torch
 
@@ -18,12 +18,12 @@ from triscale.explain.extent import Box, extent
 from triscale.jobs.core.networks import count_of, fit_any
 from triscale.jobs.core.run import RunFolder
 from triscale.jobs.inference.explain import SHOWN_SIDE, activation_map, cropped, resolve_method
-from triscale.jobs.inference.predict import ImageClassifier
+from triscale.jobs.inference.predict import ImageClassifier, Prediction, prediction_of
 from triscale.jobs.run_source import short_name
+from triscale.network.contract import Decision
 from triscale.network.custom import AnyNetwork
 from triscale.network.latency import Predictor, predict
 from triscale.network.spec import Network
-from triscale.nn.probabilities import probabilities
 from triscale.record import Record
 from triscale.results.image_size import sides_of
 from triscale.results.metrics import Metrics, MultiLabelMetrics, load_metrics
@@ -47,7 +47,10 @@ class Answer(Record):
     ``peak`` is the maximum of the first class's activation map, in pixels from the left and top of the image; ``map``
     is the image with that map overlaid, a PNG in base64, if requested. ``milliseconds``: decoding and inference.
     ``file`` is the name of the file, if it was sent in a form. ``labels``: the labels of an image that may have any
-    number of them, the classes above their thresholds; None if every image has one class.
+    number of them, the classes above their thresholds; None if every image has one class. ``prediction_set``: the
+    classes that contain the right one, or all right labels, for the share ``coverage`` of images that the description
+    of the network states. ``unknown``: whether the image is unlike those that the network was trained for. Both are
+    None if the network's calibration does not give them.
     """
 
     classes: tuple[ClassScore, ...]
@@ -58,6 +61,8 @@ class Answer(Record):
     milliseconds: float
     file: str | None = None
     labels: tuple[str, ...] | None = None
+    prediction_set: tuple[str, ...] | None = None
+    unknown: bool | None = None
 
 
 class Answers(Record):
@@ -74,7 +79,8 @@ class Served(Record):
     ``dataset`` is the name of the data set that the network was trained on, without its folder; for a run of weights
     without images, that of the weights. ``test_accuracy`` is top-1 accuracy on the test images; it is None for images
     with any number of labels, for which ``test_mean_average_precision`` is given. ``resolution`` is the side of an
-    image in pixels, or its height if it is not square; ``image_width`` is then its width.
+    image in pixels, or its height if it is not square; ``image_width`` is then its width. ``coverage`` is the share of
+    images whose prediction set contains the class, or all labels; None without sets.
     """
 
     dataset: str
@@ -89,6 +95,7 @@ class Served(Record):
     baseline: str | None = None
     min_macs: int | None = None
     max_macs: int | None = None
+    coverage: float | None = None
 
 
 class Scaled(Record):
@@ -154,6 +161,7 @@ class ServedFile:
             resolution=preprocessing.resolution,
             image_width=sides_of(preprocessing.input_shape)["width"],
             classes=self._classifier.classes,
+            coverage=_coverage(self._classifier.decision),
         )
 
     def answer(self, content: bytes, top: int, *, with_map: bool) -> Answer:
@@ -170,13 +178,12 @@ class ServedFile:
         del with_map
         start = time.perf_counter()
         picture = self._classifier.read(content, self._limits)
-        likely, labels = self._classifier.classify(picture, top)
+        found = self._classifier.classify(picture, top, "")
         return Answer(
-            classes=tuple(ClassScore(name=one.name, probability=one.probability) for one in likely),
             width=picture.width,
             height=picture.height,
             milliseconds=1e3 * (time.perf_counter() - start),
-            labels=labels,
+            **_answered(found),
         )
 
     def scaled(self, budget: Budget) -> Scaled:
@@ -227,20 +234,17 @@ class ServedModel:
         picture = decode(content, self._limits, preprocessing.bit_depth, preprocessing.channels)
         inputs = normalize(self._transform(picture)[None], self._spec.preprocessing)
         with torch.inference_mode():
-            values = probabilities(self._model(inputs), self._decision.link)[0]
-        top_classes = values.argsort(descending=True)[:top].tolist()
+            found = prediction_of(self._model(inputs)[0], self._spec.classes, self._decision, top)
         seconds = time.perf_counter() - start
-        peak, shown = self._map(picture, inputs, top_classes[0]) if with_map else (None, None)
+        best = self._spec.classes.index(found.classes[0].name)
+        peak, shown = self._map(picture, inputs, best) if with_map else (None, None)
         return Answer(
-            classes=tuple(ClassScore(name=self._spec.classes[i], probability=float(values[i])) for i in top_classes),
             width=picture.width,
             height=picture.height,
             peak=peak,
             map=shown,
             milliseconds=1e3 * seconds,
-            labels=None
-            if self._decision.link == "softmax"
-            else tuple(self._spec.classes[i] for i in self._decision.chosen(values.tolist())),
+            **_answered(found),
         )
 
     def scaled(self, budget: Budget) -> Scaled:
@@ -304,4 +308,28 @@ class ServedModel:
             max_macs=max(
                 counts.macs, count_of(scale_by_law(self._baseline, self._law, min(MAX_PHI, self._law.max_phi))).macs
             ),
+            coverage=_coverage(self._decision),
         )
+
+
+class _Answered(TypedDict):
+    classes: tuple[ClassScore, ...]
+    labels: tuple[str, ...] | None
+    prediction_set: tuple[str, ...] | None
+    unknown: bool | None
+
+
+def _answered(found: Prediction) -> _Answered:
+    """Return the fields of an answer that a prediction gives."""
+    return {
+        "classes": tuple(ClassScore(name=one.name, probability=one.probability) for one in found.classes),
+        "labels": found.labels,
+        "prediction_set": found.prediction_set,
+        "unknown": found.unknown,
+    }
+
+
+def _coverage(decision: Decision) -> float | None:
+    """Return the coverage of the prediction sets; None without sets."""
+    confidence = decision.confidence
+    return None if confidence is None or confidence.set_threshold is None else confidence.coverage

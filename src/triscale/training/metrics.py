@@ -14,7 +14,7 @@ CALIBRATION_BINS = 15
 
 
 def measure_predictions(
-    logits: NDArray[np.float32], labels: NDArray[np.int64], classes: tuple[str, ...], part: str
+    logits: NDArray[np.floating], labels: NDArray[np.int64], classes: tuple[str, ...], part: str
 ) -> Metrics:
     """Compute the metrics of predictions.
 
@@ -47,7 +47,7 @@ def measure_predictions(
         top5=_top(logits, labels, 5) if num_classes > 5 else None,
         mean_class_accuracy=sum(present) / len(present),
         loss=float(-log_probabilities[np.arange(count), labels].mean()),
-        calibration_error=sum(item.count * abs(item.confidence - item.accuracy) for item in bins) / count,
+        calibration_error=calibration_error(bins),
         per_class=per_class,
         confusion=tuple(tuple(int(value) for value in row) for row in confusion),
         reliability=bins,
@@ -55,11 +55,11 @@ def measure_predictions(
     )
 
 
-def wilson(successes: int, trials: int, z: float = Z_95) -> tuple[float, float]:
+def wilson(successes: float, trials: int, z: float = Z_95) -> tuple[float, float]:
     """Return the Wilson score interval of a proportion (Wilson 1927).
 
     Args:
-        successes: Number of successes.
+        successes: Number of successes; a fraction if a trial can succeed in part.
         trials: Number of trials, at least 1.
         z: Quantile of the normal distribution; the default gives a 95% interval.
 
@@ -82,7 +82,7 @@ def _log_softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     return result
 
 
-def _top(logits: NDArray[np.float32], labels: NDArray[np.int64], number: int) -> float:
+def _top(logits: NDArray[np.floating], labels: NDArray[np.int64], number: int) -> float:
     """Return top-k accuracy for k = ``number``; tied logits rank in favor of the lower class index."""
     of_label = logits[np.arange(len(labels)), labels][:, None]
     lower_index = np.arange(logits.shape[1])[None, :] < labels[:, None]
@@ -125,3 +125,8 @@ def reliability(confidence: NDArray[np.float64], correct: NDArray[np.bool_]) -> 
                 )
             )
     return tuple(bins)
+
+
+def calibration_error(bins: tuple[Bin, ...]) -> float:
+    """Return the expected calibration error: the mean gap between confidence and accuracy (Guo et al. 2017, eq. 3)."""
+    return sum(item.count * abs(item.confidence - item.accuracy) for item in bins) / sum(item.count for item in bins)

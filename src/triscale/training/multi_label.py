@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from triscale.results.metrics import LabelMetrics, MultiLabelMetrics
-from triscale.training.metrics import reliability, wilson
+from triscale.training.metrics import calibration_error, reliability, wilson
 
 RESAMPLES = 200
 """Number of bootstrap resamples of the images for the interval of mean average precision."""
@@ -81,7 +81,7 @@ def choose_thresholds(logits: NDArray[np.float32], labels: NDArray[np.int64]) ->
 
 
 def measure_labels(
-    logits: NDArray[np.float32],
+    logits: NDArray[np.floating],
     labels: NDArray[np.int64],
     classes: tuple[str, ...],
     thresholds: tuple[float, ...],
@@ -139,7 +139,7 @@ def measure_labels(
         exact_match_high=exact_high,
         label_share=float(marks.mean()),
         loss=float(losses.sum(1).mean()),
-        calibration_error=sum(item.count * abs(item.confidence - item.accuracy) for item in bins) / marks.size,
+        calibration_error=calibration_error(bins),
         per_class=per_class,
         reliability=bins,
     )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from triscale.cli.support.amounts import percentage
 from triscale.cli.support.data_options import MAX_PIXELS, MaxPixels, limits_of
 from triscale.cli.support.execution import execution
 from triscale.cli.support.options import Json, Offline, OptionalOut, SourceOrFileArgument
@@ -19,8 +20,11 @@ from triscale.errors import JobError, UserError
 if TYPE_CHECKING:
     from triscale.jobs.inference.predict import ImageClassifier, Prediction
     from triscale.jobs.inference.prediction_file import PredictionWriter
+    from triscale.network.contract import Decision
     from triscale.training.context import ExecutionContext
 
+MAX_MEMBERS = 5
+"""Classes of a prediction set that are printed; JSON and files have all."""
 MAX_FILE, MAX_CLASS = 60, 24
 """Maximum widths of the columns of files and class names; what is longer is not cut, but shifts the rest."""
 
@@ -65,10 +69,11 @@ def predict(
     with execution() as context, _opened(source, context, offline=offline) as classifier:
         if out is None:
             predictions = job(classifier, paths, context, top=top, limits=limits)
-            show = _print_json if json else partial(_print_lines, files=files, classes=classifier.classes)
-            bad, number = show(predictions)
+            explain = partial(_explain_confidence, classifier.decision, context)
+            show = partial(_print_lines, files=files, classes=classifier.classes, explain=explain)
+            bad, number = (_print_json if json else show)(predictions)
         else:
-            file = open_prediction_file(out, top, multi_label=classifier.decision.link == "sigmoid")
+            file = open_prediction_file(out, top, classifier.decision)
             with file.writer() as writer:
                 predictions = job(classifier, paths, context, top=top, skip=file.done, limits=limits)
                 bad, number = _write(predictions, writer)
@@ -120,23 +125,55 @@ def _print_json(predictions: Iterable[Prediction]) -> tuple[int, int]:
 
 
 def _print_lines(
-    predictions: Iterable[Prediction], *, files: Sequence[Path], classes: Sequence[str]
+    predictions: Iterable[Prediction], *, files: Sequence[Path], classes: Sequence[str], explain: Callable[[], None]
 ) -> tuple[int, int]:
     """Print a line per image; not a rich table, which would break file names in a narrow terminal."""
+    doubtful = False
     widest = min(MAX_FILE, max(len(str(file)) for file in files))
     name_width = min(MAX_CLASS, max(map(len, classes), default=0))
     bad = number = 0
     for number, prediction in enumerate(predictions, 1):  # noqa: B007 - returned
+        doubt = "" if prediction.error is not None else _doubt(prediction)
+        doubtful |= bool(doubt)
         if prediction.error is not None:
             bad += _report_unreadable(prediction)
         elif prediction.labels is not None:
             probability = {guess.name: guess.probability for guess in prediction.classes}
             labels = [f"{name} {probability[name]:.1%}" if name in probability else name for name in prediction.labels]
-            print(f"{prediction.file:<{widest}}  {'  '.join(labels) or '(no label)'}", flush=True)
+            print(f"{prediction.file:<{widest}}  {'  '.join(labels) or '(no label)'}{doubt}", flush=True)
         else:
             shown = "  ".join(f"{guess.name:<{name_width}} {guess.probability:>6.1%}" for guess in prediction.classes)
-            print(f"{prediction.file:<{widest}}  {shown}", flush=True)
+            print(f"{prediction.file:<{widest}}  {shown}{doubt}", flush=True)
+    if doubtful:
+        explain()
     return bad, number
+
+
+def _doubt(prediction: Prediction) -> str:
+    """Return what a calibration adds to a line: a set that is not just the answer, and whether the image is unknown."""
+    given = prediction.labels if prediction.labels is not None else (prediction.classes[0].name,)
+    members = prediction.prediction_set
+    shown = ""
+    if members is not None and set(members) != set(given):
+        more = f", {len(members) - MAX_MEMBERS} more" if len(members) > MAX_MEMBERS else ""
+        shown = f"  set: {', '.join(members[:MAX_MEMBERS]) or 'none'}{more}"
+    return shown + ("  unknown" if prediction.unknown else "")
+
+
+def _explain_confidence(decision: Decision, context: ExecutionContext) -> None:
+    """Say what ``set`` and ``unknown`` mean; not on standard output, where every line is an image."""
+    confidence = decision.confidence
+    if confidence is None:
+        return
+    if confidence.set_threshold is not None:
+        what = "the right class" if decision.link == "softmax" else "all right labels"
+        context.progress.note(
+            f"set: the classes that contain {what} of {percentage(confidence.coverage)} of all images"
+        )
+    if confidence.unknown_threshold is not None:
+        context.progress.note(
+            f"unknown: the logits are lower than for {percentage(confidence.kept)} of the validation images"
+        )
 
 
 def _report_unreadable(prediction: Prediction) -> bool:

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from triscale.cli.support.data_options import MAX_PIXELS, MaxPixels, limits_of
 from triscale.cli.support.execution import execution
-from triscale.cli.support.messages import notes_on, print_guessing
+from triscale.cli.support.messages import confidence_sentences, notes_on, print_guessing
 from triscale.cli.support.options import Json, Offline, OptionalOut, SourceArgument, SourceImages, SourceOrFileArgument
 from triscale.cli.support.terminal import console, print_json, table, visible
 from triscale.errors import JobError, UserError
@@ -60,6 +60,9 @@ def evaluate(
         print_json(metrics)
     else:
         _print_metrics(metrics)
+        if metrics.confidence is not None:
+            for sentence in confidence_sentences(metrics, metrics.confidence):
+                console.print(sentence, markup=False)
         print_guessing(metrics)
     if fail_under is not None and metrics.score < fail_under:
         name = "top-1 accuracy" if isinstance(metrics, Metrics) else "mean average precision"

@@ -48,6 +48,16 @@ def share_of(option: str, text: str) -> float:
     return share
 
 
+def percentage(share: float) -> str:
+    """Return a share that was given by a user, in as few digits as it has.
+
+    Example:
+        >>> percentage(0.9), percentage(0.975)
+        ('90%', '97.5%')
+    """
+    return f"{100 * share:.6g}%"
+
+
 def multiplier_of(option: str, value: float) -> float:
     """Return a multiplier of depth, width or resolution.
 

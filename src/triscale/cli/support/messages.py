@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from triscale.cli.support.amounts import percentage
 from triscale.cli.support.execution import execution
 from triscale.cli.support.latency import is_other_device
 from triscale.cli.support.terminal import console, print_json, table
@@ -15,6 +16,7 @@ from triscale.scaling.budget import format_cost
 
 if TYPE_CHECKING:
     from triscale.jobs.core.run import Request, RunSpec
+    from triscale.results.confidence import ConfidenceCheck
     from triscale.results.folds import FoldsSummary
     from triscale.results.metrics import AnyMetrics
     from triscale.scaling.fit import Fit
@@ -160,6 +162,32 @@ def notes_on(metrics: AnyMetrics) -> tuple[str, ...]:
     if missed := missed_classes(metrics):
         named = ", ".join(missed[:5]) + (f" and {len(missed) - 5} more" if len(missed) > 5 else "")
         sentences.append(f"no image of {named} was recognized")
+    return tuple(sentences)
+
+
+def confidence_sentences(metrics: AnyMetrics, check: ConfidenceCheck) -> tuple[str, ...]:
+    """Return sentences on what a calibration is worth on the images of an evaluation."""
+    from triscale.results.metrics import Metrics
+
+    single = isinstance(metrics, Metrics)
+    sentences = [
+        (
+            f"calibration error {check.calibration_error_before:.1%} before and {metrics.calibration_error:.1%} after "
+            f"the temperature {check.temperature:.3f}; loss {check.loss_before:.4f} before and {metrics.loss:.4f} after"
+        )
+    ]
+    if check.coverage is not None:
+        sentences.append(
+            f"prediction sets for {percentage(check.coverage)}: {check.covered:.1%} contain "
+            f"{'the right class' if single else 'all right labels'} (95% interval {check.covered_low:.1%} to "
+            f"{check.covered_high:.1%}); {check.mean_set_size:.2f} classes on average, one class for "
+            f"{check.single_share:.1%} of images"
+        )
+    if check.kept is not None:
+        sentences.append(
+            f"called unknown {check.called_unknown:.1%} (95% interval {check.called_unknown_low:.1%} to "
+            f"{check.called_unknown_high:.1%}), meant to be {percentage(1 - check.kept)}"
+        )
     return tuple(sentences)
 
 

@@ -46,7 +46,7 @@ class ClassifierOfImages(nn.Module):
 
     Args:
         model: From normalized images to logits.
-        contract: Mean, standard deviation, and how logits become probabilities.
+        contract: Mean, standard deviation, temperature, and how logits become probabilities.
 
     Shape:
         ``[N, C, H, W]`` to ``[N, classes]``.
@@ -58,7 +58,7 @@ class ClassifierOfImages(nn.Module):
     def __init__(self, model: nn.Module, contract: Contract) -> None:
         super().__init__()
         self.model = model
-        self.link = contract.decision.link
+        self.link, self.temperature = contract.decision.link, contract.decision.temperature
         mean, std = (
             torch.tensor(values, dtype=torch.float64).reshape(1, -1, 1, 1)
             for values in (contract.preprocessing.mean, contract.preprocessing.std)
@@ -70,6 +70,8 @@ class ClassifierOfImages(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return probabilities."""
         logits: Tensor = self.model(images * self.scale - self.shift)
+        if self.temperature != 1:
+            logits = logits / self.temperature
         return logits.softmax(1) if self.link == "softmax" else logits.sigmoid()
 
 
@@ -151,7 +153,7 @@ def comparable(logits: NDArray[np.float32], contract: Contract) -> NDArray[np.fl
     """Return the logits ``[N, classes]`` that a package gives for those of the network."""
     if contract.preprocessing.channels not in IMAGE_CHANNELS:
         return logits
-    values = torch.from_numpy(logits.astype(np.float64))
+    values = torch.from_numpy(logits.astype(np.float64)) / contract.decision.temperature
     probabilities = values.softmax(1) if contract.decision.link == "softmax" else values.sigmoid()
     return _logits(probabilities.numpy(), contract.decision)
 
@@ -159,7 +161,19 @@ def comparable(logits: NDArray[np.float32], contract: Contract) -> NDArray[np.fl
 def _logits(probabilities: NDArray[np.float64], decision: Decision) -> NDArray[np.float32]:
     values = np.clip(probabilities.astype(np.float64), MIN_PROBABILITY, 1 - MIN_PROBABILITY)
     logits = np.log(values) if decision.link == "softmax" else np.log(values) - np.log1p(-values)
-    return np.asarray(logits, dtype=np.float32)
+    return np.asarray(decision.temperature * logits, dtype=np.float32)
+
+
+def packaged(contract: Contract) -> Contract:
+    """Return the contract of a package, which calls no image unknown: probabilities say nothing about the energy.
+
+    Those of labels do, and packages that do not take images return logits; their contract stays.
+    """
+    decision, channels = contract.decision, contract.preprocessing.channels
+    if decision.confidence is None or decision.link == "sigmoid" or channels not in IMAGE_CHANNELS:
+        return contract
+    confidence = decision.confidence.replace(unknown_threshold=None)
+    return contract.replace(decision=decision.replace(confidence=confidence))
 
 
 def runs_here() -> bool:
@@ -175,7 +189,7 @@ def write(subject: Exportable, file: Path) -> None:
         UserError: coremltools is not installed.
     """
     tools = _load()
-    contract = subject.contract
+    contract = packaged(subject.contract)
     takes_images = contract.preprocessing.channels in IMAGE_CHANNELS
     model = ClassifierOfImages(subject.model, contract).eval() if takes_images else subject.model
     with converting("Core ML's tools cannot convert the model"):

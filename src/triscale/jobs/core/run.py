@@ -24,6 +24,7 @@ from triscale.network.custom import AnyNetwork
 from triscale.network.latency import Predictor
 from triscale.nn.build import build
 from triscale.record import Record, SparseRecord, write_atomic
+from triscale.results.confidence import Calibration
 from triscale.results.machine import Machine
 from triscale.scaling.budget import Budget
 from triscale.scaling.fit import Fit
@@ -197,12 +198,14 @@ class RunFolder:
         self.tensorboard = folder / "tensorboard"
         self.weights_file = folder / "model.safetensors"
         self.decision_file = folder / "decision.json"
+        self.calibration_file = folder / "calibration.json"
         self.metrics_file = folder / "metrics.json"
         self.predictions_file = folder / "predictions.csv"
         self.onnx_file = folder / "model.onnx"
         self.export_file = folder / "export.json"
         self.exports_file = folder / "exports.json"
         self.deploy_file = folder / "deploy.json"
+        self.robustness_file = folder / "robustness.json"
         self.latency_file = folder / "latency.json"
         self.maps_folder = folder / "explain"
         self.maps_file = folder / "explain" / "maps.json"
@@ -237,8 +240,19 @@ class RunFolder:
 
     @property
     def decision(self) -> Decision:
-        """How the logits of the trained network become an answer."""
+        """How the logits of the trained network become an answer, with the calibration if there is one."""
+        decision = self.uncalibrated_decision
+        return decision if self.calibration is None else decision.calibrated(self.calibration.confidence)
+
+    @property
+    def uncalibrated_decision(self) -> Decision:
+        """The decision that the training wrote, which a calibration does not change."""
         return Decision.load(self.decision_file) if self.decision_file.is_file() else SOFTMAX
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """The calibration by the validation images; None before it, and in runs of earlier versions."""
+        return Calibration.load(self.calibration_file) if self.calibration_file.is_file() else None
 
     def model(self) -> nn.Module:
         """Return the trained module in evaluation mode on the CPU.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 
+import numpy as np
 import torch
 
 from triscale.data.pipeline.loader import eval_batches
@@ -19,6 +20,7 @@ from triscale.nn.probabilities import probabilities
 from triscale.record import write_atomic
 from triscale.results.latency import Measurement, RunLatencies
 from triscale.results.metrics import AnyMetrics
+from triscale.training.calibration import check_confidence
 from triscale.training.context import ExecutionContext
 from triscale.training.evaluate import EvalOutput, evaluate
 from triscale.training.metrics import measure_predictions
@@ -46,7 +48,7 @@ def evaluate_run(
         DataError: Images of the split are no longer there.
         Interrupted: ``context.should_stop`` returned true.
     """
-    spec, images, device = run.spec, run.split, context.device
+    spec, images = run.spec, run.split
     splits = {"train": images.train, "val": images.val, "test": images.test}
     if split not in splits:
         raise RunError(f'there is no split "{split}"; use one of {", ".join(splits)}')
@@ -55,29 +57,59 @@ def evaluate_run(
         raise RunError(
             f"{run.folder} has no {split} images, so it cannot be evaluated on them{how_to_add_images(spec)}"
         )
-    check_present(images, samples)
-    context.progress.begin("evaluate", len(samples))
+    outcome = outputs_of(run, samples, context, "evaluate")
+    metrics = measure_decision(outcome, run.decision, spec.classes, split)
+    if split == "test":
+        write_atomic(run.predictions_file, _predictions(samples, outcome, spec.classes, run.decision).encode())
+        metrics.save(run.metrics_file)
+    return metrics
+
+
+def outputs_of(run: RunFolder, samples: tuple[Sample, ...], context: ExecutionContext, title: str) -> EvalOutput:
+    """Return the logits of a run's network for images of one of its splits, with their labels.
+
+    Args:
+        run: A trained run.
+        samples: The images, at least one.
+        context: Device, workers, progress and stop flag.
+        title: What the progress says.
+
+    Raises:
+        RunError: The training has not finished.
+        DataError: Images are no longer there.
+        Interrupted: ``context.should_stop`` returned true.
+    """
+    spec, split = run.spec, run.split
+    check_present(split, samples)
+    context.progress.begin(title, len(samples))
     batch = eval_batch(spec.request.recipe)
-    batches = eval_batches(samples, images.root, spec.preprocessing, batch=batch, workers=context.workers)
+    batches = eval_batches(samples, split.root, spec.preprocessing, batch=batch, workers=context.workers)
 
     def on_images(done: int) -> None:
         if context.should_stop():
             raise Interrupted("stopped during the evaluation; run the same command again to restart it")
         context.progress.advance(done)
 
-    model = run.model().to(device).to(memory_format=torch.channels_last)
-    outcome = evaluate(model, batches, spec.preprocessing, device=device, on_images=on_images)
-    decision = run.decision
-    metrics: AnyMetrics
+    model = run.model().to(context.device).to(memory_format=torch.channels_last)
+    return evaluate(model, batches, spec.preprocessing, device=context.device, on_images=on_images)
+
+
+def measure_decision(outcome: EvalOutput, decision: Decision, classes: tuple[str, ...], split: str) -> AnyMetrics:
+    """Compute the metrics of the answers that a decision gives, and what its calibration is worth.
+
+    Args:
+        outcome: The logits of the images, with their labels.
+        decision: How the logits become answers.
+        classes: Names of the classes.
+        split: Name of the split.
+    """
+    # In float64 a division keeps the order of all float32 logits, so that it changes no prediction.
+    logits = outcome.logits.astype(np.float64) / decision.temperature
+    check = check_confidence(outcome.logits, outcome.labels, decision)
     if decision.link == "sigmoid":
-        thresholds = decision.thresholds or (0.5,) * len(spec.classes)
-        metrics = measure_labels(outcome.logits, outcome.labels, spec.classes, thresholds, split)
-    else:
-        metrics = measure_predictions(outcome.logits, outcome.labels, spec.classes, split)
-    if split == "test":
-        write_atomic(run.predictions_file, _predictions(samples, outcome, spec.classes, decision).encode())
-        metrics.save(run.metrics_file)
-    return metrics
+        thresholds = decision.thresholds or (0.5,) * len(classes)
+        return measure_labels(logits, outcome.labels, classes, thresholds, split).replace(confidence=check)
+    return measure_predictions(logits, outcome.labels, classes, split).replace(confidence=check)
 
 
 def measure_run(run: RunFolder, context: ExecutionContext) -> tuple[Measurement, ...]:
@@ -102,7 +134,7 @@ def _predictions(samples: tuple[Sample, ...], outcome: EvalOutput, classes: tupl
     writer = csv.writer(buffer, lineterminator="\n")
     several = ("most_probable",) if decision.link == "sigmoid" else ()
     writer.writerow(("file", "truth", "predicted", "confidence", *several))
-    rows = probabilities(torch.from_numpy(outcome.logits), decision.link).numpy()
+    rows = probabilities(torch.from_numpy(outcome.logits), decision.link, decision.temperature).numpy()
     for sample, row in zip(samples, rows, strict=True):
         best = int(row.argmax())
         predicted = shown_label(decision.chosen(row) if several else best, classes)

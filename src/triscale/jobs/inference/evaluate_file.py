@@ -14,10 +14,11 @@ from triscale.data.pipeline.split import Sample
 from triscale.data.sources.scanned import Scan, ScannedImage
 from triscale.errors import DataError, Interrupted, RunError, UserError
 from triscale.jobs.data.scanning import scan_with_progress
+from triscale.jobs.inference.evaluate import measure_decision
 from triscale.jobs.inference.predict import ImageClassifier
-from triscale.results.metrics import Metrics
+from triscale.results.metrics import AnyMetrics
 from triscale.training.context import ExecutionContext
-from triscale.training.metrics import measure_predictions
+from triscale.training.evaluate import EvalOutput
 from triscale.weights.class_match import match_classes
 
 BATCH = 8
@@ -26,7 +27,7 @@ STOPPED = "stopped during the evaluation; run the same command again to restart 
 
 def evaluate_file(
     file: Path, images: str | None, context: ExecutionContext, *, split: str = "test", data: DataOptions = DEFAULT_DATA
-) -> Metrics:
+) -> AnyMetrics:
     """Evaluate an exported file on one split of a data set, or on all images of one without splits.
 
     The file runs in its engine on the CPU, whatever the device of the context.
@@ -72,7 +73,8 @@ def evaluate_file(
             logits.append(classifier.logits(normalize(batch.images, classifier.preprocessing)))
         labels.append(batch.labels.numpy())
         context.progress.advance(sum(map(len, labels)))
-    return measure_predictions(np.concatenate(logits), np.concatenate(labels), classifier.classes, split)
+    outcome = EvalOutput(np.concatenate(logits), np.concatenate(labels))
+    return measure_decision(outcome, classifier.decision, classifier.classes, split)
 
 
 def _images_of(scanned: Scan, split: str, images: str, context: ExecutionContext) -> tuple[ScannedImage, ...]:

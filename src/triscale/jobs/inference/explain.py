@@ -28,7 +28,7 @@ from triscale.explain.extent import Box, Extent, extent
 from triscale.explain.faithfulness import Faithfulness, faithfulness
 from triscale.jobs.core.run import RunFolder
 from triscale.jobs.inference.predict import files_of, is_other_file
-from triscale.network.contract import Link, Preprocessing
+from triscale.network.contract import Decision, Link, Preprocessing
 from triscale.nn.classifier import Classifier
 from triscale.nn.probabilities import probabilities
 from triscale.record import write_atomic
@@ -121,7 +121,7 @@ def explain_images(
         DataError: There are no images.
         Interrupted: ``context.should_stop`` returned true.
     """
-    spec, link = run.spec, run.decision.link
+    spec, decision = run.spec, run.decision
     if label is not None and label not in spec.classes:
         hint = nearest(label, spec.classes) or f"; the classes are {', '.join(spec.classes[:20])}"
         raise RunError(f'there is no class "{label}"{hint}')
@@ -147,7 +147,7 @@ def explain_images(
             explained.append(ImageExplanation(file=str(file), error=str(error)))
             continue
         record, overlaid = _explain(
-            model, picture, spec.preprocessing, spec.classes, resolved, label, link, curves=curves
+            model, picture, spec.preprocessing, spec.classes, resolved, label, decision, curves=curves
         )
         name = f"{number:04d}-{file.stem}.png"
         write_atomic(out / name, to_png(overlaid))
@@ -217,21 +217,21 @@ def _explain(
     classes: tuple[str, ...],
     method: str,
     label: str | None,
-    link: Link,
+    decision: Decision,
     *,
     curves: bool,
 ) -> tuple[ImageExplanation, Image.Image]:
     """Return the explanation of an image, and the image's center crop with the map as an overlay."""
     inputs = normalize(eval_transform(preprocessing)(picture)[None], preprocessing)
     with torch.inference_mode():
-        values = probabilities(model(inputs), link)[0]
+        values = probabilities(model(inputs), decision.link, decision.temperature)[0]
     best = int(values.argmax())
     target = best if label is None else classes.index(label)
     heat = activation_map(model, inputs, target, method)
     square = Box(*center_box(picture.size, preprocessing))
     region: Extent = extent(heat, square)
     areas: Faithfulness | None = (
-        faithfulness(model, inputs, torch.from_numpy(heat), target, link=link) if curves else None
+        faithfulness(model, inputs, torch.from_numpy(heat), target, link=decision.link) if curves else None
     )
     shown = cropped(picture, square, 2 * max(SHOWN_SIDE, *preprocessing.input_shape[1:]))
     record = ImageExplanation(

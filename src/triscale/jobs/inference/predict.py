@@ -22,7 +22,7 @@ from triscale.deploy.engines import open_file
 from triscale.errors import DataError, Interrupted, RunError
 from triscale.jobs.core.run import RunFolder
 from triscale.network.contract import SOFTMAX, Decision, Preprocessing
-from triscale.nn.probabilities import probabilities
+from triscale.nn.probabilities import negative_energy, probabilities
 from triscale.progress import NO_PROGRESS
 from triscale.record import Record, SparseRecord
 from triscale.training.context import DEFAULT_CONTEXT, ExecutionContext
@@ -42,17 +42,21 @@ class Prediction(SparseRecord):
     """The most probable classes of one image in descending order, or the reason why it cannot be read.
 
     ``labels`` are the labels of an image that may have any number of them: the classes above their thresholds. It is
-    None, and left out of JSON, if every image has one class.
+    None, and left out of JSON, if every image has one class. ``prediction_set`` are the classes that are to contain the
+    right one, or all right labels, and ``unknown`` is whether the image is unlike the validation images; both are None,
+    and left out of JSON, for networks whose calibration does not give them.
     """
 
     kind_name: ClassVar[str] = "prediction"
-    sparse: ClassVar[tuple[str, ...]] = ("labels",)
+    sparse: ClassVar[tuple[str, ...]] = ("labels", "prediction_set", "unknown")
     schema_number: ClassVar[int] = 2
 
     file: str
     classes: tuple[ClassProbability, ...] = ()
     error: str | None = None
     labels: tuple[str, ...] | None = None
+    prediction_set: tuple[str, ...] | None = None
+    unknown: bool | None = None
 
 
 def predict(
@@ -88,14 +92,14 @@ def predict(
             continue
         try:
             content = read_named(file, limits) if file in named else file
-            classes, labels = classifier.classify(classifier.read(content, limits), top)
+            prediction = classifier.classify(classifier.read(content, limits), top, str(file))
         except BadImage as error:
             if is_other_file(file, error) and file not in named:
                 others += 1
                 continue
             yield Prediction(file=str(file), error=str(error))
         else:
-            yield Prediction(file=str(file), classes=classes, labels=labels)
+            yield prediction
         progress.advance(number + 1)
     if others:
         context.progress.note(f"files that are not images are ignored: {others}")
@@ -155,21 +159,47 @@ class ImageClassifier:
         """
         return decode(file, limits, self.preprocessing.bit_depth, self.preprocessing.channels)
 
-    def classify(self, image: AnyImage, top: int) -> tuple[tuple[ClassProbability, ...], tuple[str, ...] | None]:
-        """Return the most probable classes of an image, and its labels if it may have any number of them.
+    def classify(self, image: AnyImage, top: int, name: str) -> Prediction:
+        """Return the prediction for an image.
 
         Args:
             image: An image with the channels of the network.
             top: Number of classes.
+            name: What the prediction says is its file.
         """
         tensor = eval_transform(self.preprocessing)(image)
         logits = torch.from_numpy(self.logits(normalize(tensor[None], self.preprocessing))[:1])
-        values = probabilities(logits, self.decision.link)[0]
-        best = values.argsort(descending=True)[:top]
-        likely = tuple(ClassProbability(name=self.classes[int(i)], probability=float(values[i])) for i in best)
-        if self.decision.link == "softmax":
-            return likely, None
-        return likely, tuple(self.classes[i] for i in self.decision.chosen(values.tolist()))
+        return prediction_of(logits[0], self.classes, self.decision, top, name)
+
+
+def prediction_of(
+    logits: torch.Tensor, classes: Sequence[str], decision: Decision, top: int, name: str = ""
+) -> Prediction:
+    """Return the prediction for the logits of an image.
+
+    Args:
+        logits: ``[classes]``.
+        classes: Names of the classes.
+        decision: How the logits become an answer.
+        top: Number of classes.
+        name: The file of the image.
+
+    Example:
+        >>> prediction_of(torch.tensor([0.0, 3.0]), ("cat", "dog"), SOFTMAX, 1).classes[0].name
+        'dog'
+    """
+    values = probabilities(logits[None], decision.link, decision.temperature)[0]
+    listed: list[float] = values.tolist()
+    energy = negative_energy(logits[None], decision.link).item()
+    likely = values.argsort(descending=True)[:top].tolist()
+    members = decision.prediction_set(listed)
+    return Prediction(
+        file=name,
+        classes=tuple(ClassProbability(name=classes[index], probability=listed[index]) for index in likely),
+        labels=None if decision.link == "softmax" else tuple(classes[index] for index in decision.chosen(listed)),
+        prediction_set=None if members is None else tuple(classes[index] for index in members),
+        unknown=decision.is_unknown(energy),
+    )
 
 
 def is_other_file(file: Path, error: BadImage) -> bool:

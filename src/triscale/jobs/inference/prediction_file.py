@@ -15,6 +15,7 @@ from typing import Any
 
 from triscale.errors import RecordError, UserError
 from triscale.jobs.inference.predict import Prediction
+from triscale.network.contract import SOFTMAX, Decision
 from triscale.record import atomic_file
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
@@ -23,8 +24,9 @@ SUFFIXES = (".csv", ".jsonl", ".parquet")
 class PredictionFile:
     """A table of predictions, one row per image.
 
-    A ``.csv`` file has the columns file, class, probability, class_2, probability_2, ..., error; for images with any
-    number of labels also labels, separated by ``|``, after the file. A ``.jsonl`` file has
+    A ``.csv`` file has the columns file, class, probability, class_2, probability_2, ..., error. After the file there
+    are labels for images with any number of them, prediction_set and unknown if the calibration of the network gives
+    them; classes are separated by ``|``. A ``.jsonl`` file has
     one prediction as JSON per line, which is also what the rows of a ``.parquet`` file are collected in until it is
     complete (``NAME.parquet.part``).
 
@@ -33,11 +35,11 @@ class PredictionFile:
         done: The images that the file holds already.
     """
 
-    def __init__(self, path: Path, top: int, *, multi_label: bool = False) -> None:
+    def __init__(self, path: Path, top: int, decision: Decision = SOFTMAX) -> None:
         self.path = path
-        self._top, self._multi_label = top, multi_label
+        self._top, self._extra = top, _extra_columns(decision)
         self._rows = path.with_name(f"{path.name}.part") if path.suffix == ".parquet" else path
-        self._columns = ("file", *(("labels",) if multi_label else ()), *_columns(top), "error")
+        self._columns = ("file", *self._extra, *_columns(top), "error")
         self.done: frozenset[str] = frozenset(self._read()) if self._rows.is_file() else frozenset()
 
     @contextmanager
@@ -47,7 +49,7 @@ class PredictionFile:
         try:
             with self._rows.open("a", encoding="utf-8", newline="") as stream:
                 as_csv = self.path.suffix == ".csv"
-                writer = PredictionWriter(stream, self._top, multi_label=self._multi_label, as_csv=as_csv)
+                writer = PredictionWriter(stream, self._top, self._extra, as_csv=as_csv)
                 if is_new and as_csv:
                     writer.write_row(self._columns)
                 yield writer
@@ -59,9 +61,7 @@ class PredictionFile:
         if self.path.suffix != ".parquet":
             return
         arrow, parquet = importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
-        rows: list[list[object]] = [
-            _row(Prediction.from_json(line), self._top, multi_label=self._multi_label) for line in self._lines()
-        ]
+        rows: list[list[object]] = [_row(Prediction.from_json(line), self._top, self._extra) for line in self._lines()]
         schema = arrow.schema(
             [(name, arrow.float64() if name.startswith("probability") else arrow.string()) for name in self._columns]
         )
@@ -104,13 +104,13 @@ class PredictionFile:
 class PredictionWriter:
     """Appends predictions to a table; see :meth:`PredictionFile.writer`."""
 
-    def __init__(self, stream: io.TextIOWrapper, top: int, *, multi_label: bool, as_csv: bool) -> None:
-        self._stream, self._top, self._multi_label, self._as_csv = stream, top, multi_label, as_csv
+    def __init__(self, stream: io.TextIOWrapper, top: int, extra: Sequence[str], *, as_csv: bool) -> None:
+        self._stream, self._top, self._extra, self._as_csv = stream, top, extra, as_csv
 
     def write(self, prediction: Prediction) -> None:
         """Append one prediction."""
         if self._as_csv:
-            self.write_row(_row(prediction, self._top, multi_label=self._multi_label))
+            self.write_row(_row(prediction, self._top, self._extra))
         else:
             self._append(json.dumps(json.loads(prediction.to_json()), ensure_ascii=False) + "\n")
 
@@ -125,13 +125,13 @@ class PredictionWriter:
         self._stream.flush()
 
 
-def open_prediction_file(path: Path, top: int, *, multi_label: bool = False) -> PredictionFile:
+def open_prediction_file(path: Path, top: int, decision: Decision = SOFTMAX) -> PredictionFile:
     """Open a table of predictions to write or to continue.
 
     Args:
         path: A .csv, .jsonl or .parquet file.
         top: Number of classes per image.
-        multi_label: Whether images have any number of labels, which get a column.
+        decision: How the network answers; what it gives besides classes has columns.
 
     Raises:
         UserError: The suffix is another one, the folder does not exist or cannot be written, pyarrow is missing, or the
@@ -144,17 +144,36 @@ def open_prediction_file(path: Path, top: int, *, multi_label: bool = False) -> 
         raise UserError(f"{path.absolute().parent} is not a folder that can be written; give another file with --out")
     if path.suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
         raise UserError(f"{path} requires pyarrow; install it with: pip install 'triscale[parquet]'")
-    return PredictionFile(path, top, multi_label=multi_label)
+    return PredictionFile(path, top, decision)
 
 
 def _columns(top: int) -> list[str]:
     return [name if rank == 1 else f"{name}_{rank}" for rank in range(1, top + 1) for name in ("class", "probability")]
 
 
-def _row(prediction: Prediction, top: int, *, multi_label: bool) -> list[Any]:
+def _extra_columns(decision: Decision) -> tuple[str, ...]:
+    """Return the columns of what a network gives besides classes; each is a field of a prediction."""
+    confidence = decision.confidence
+    return (
+        *(("labels",) if decision.link == "sigmoid" else ()),
+        *(("prediction_set",) if confidence is not None and confidence.set_threshold is not None else ()),
+        *(("unknown",) if confidence is not None and confidence.unknown_threshold is not None else ()),
+    )
+
+
+def _row(prediction: Prediction, top: int, extra: Sequence[str]) -> list[Any]:
     cells: list[Any] = []
     for rank in range(top):
         found = prediction.classes[rank] if rank < len(prediction.classes) else None
         cells += [None, None] if found is None else [found.name, round(found.probability, 6)]
-    labels = ["|".join(prediction.labels or ())] if multi_label else []
-    return [prediction.file, *labels, *cells, prediction.error]
+    return [prediction.file, *(_cell(getattr(prediction, name)) for name in extra), *cells, prediction.error]
+
+
+def _cell(value: tuple[str, ...] | bool | None) -> str | None:
+    match value:
+        case bool():
+            return "yes" if value else "no"
+        case None:
+            return ""
+        case _:
+            return "|".join(value)

@@ -24,6 +24,7 @@ from triscale.results.deployment import Deployment, Export
 from triscale.results.history import Epoch
 from triscale.results.machine import Machine
 from triscale.results.metrics import GUESSING, AnyMetrics, Metrics, guessing_note, load_metrics
+from triscale.results.robustness import Robustness
 from triscale.scaling.budget import format_cost
 from triscale.scaling.fit import Fit, Limit
 from triscale.training.recipe import Recipe
@@ -37,7 +38,9 @@ FILES = (
     ("history.jsonl", "one line for each epoch; epoch 0 is the pretrained weights"),
     ("model.safetensors", "the trained weights"),
     ("decision.json", "how probabilities become labels: the threshold of each class"),
+    ("calibration.json", "temperature, prediction sets and the threshold of unknown images"),
     ("metrics.json", "metrics on the test images"),
+    ("robustness.json", "accuracy on corrupted test images"),
     ("predictions.csv", "the prediction for each test image"),
     ("model.onnx", "the exported network, with its preprocessing inside"),
     ("export.json", "the parity check of the exported file"),
@@ -85,6 +88,8 @@ def collect_content(run: RunFolder) -> RunContent:
         history=evaluated,
         images=images_name(spec.request.images),
         metrics=metrics,
+        calibration=run.calibration,
+        robustness=load_if_exists(Robustness, run.robustness_file),
         wrong=wrong_images(run, run.split.root, with_maps=not guessing) if metrics is not None else (),
         maps=() if guessing else map_cards(run),
         latency=measurements(run),

@@ -104,4 +104,6 @@ def _rest_seconds(speed: Speed, request: Request, network: AnyNetwork, split: Sp
     taught = 0.0
     if request.teacher is not None and recipe.distillation.inputs == "original":
         taught = image * len(split.train) * max(1.0, cost_of(request.teacher.network).macs / cost_of(network).macs)
-    return probe + taught + image * len(split.test) + (FIT_SECONDS if clock.exports else TRAIN_SECONDS)
+    return (
+        probe + taught + image * (len(split.val) + len(split.test)) + (FIT_SECONDS if clock.exports else TRAIN_SECONDS)
+    )

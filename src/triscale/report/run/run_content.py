@@ -11,12 +11,14 @@ from triscale.network.custom import AnyNetwork
 from triscale.record import Record
 from triscale.report.content import NamedValue, ReportContent
 from triscale.report.images import Raster
+from triscale.results.confidence import Calibration
 from triscale.results.data_summary import DataSummary
 from triscale.results.deployment import Deployment, Export
 from triscale.results.explanation import ClassifiedImage
 from triscale.results.history import Epoch
 from triscale.results.latency import Measurement
 from triscale.results.metrics import AnyMetrics
+from triscale.results.robustness import Robustness
 from triscale.scaling.fit import Fit
 
 
@@ -56,6 +58,8 @@ class RunContent(ReportContent):
         recipe: Every setting of the training.
         history: The learning curve, from epoch 0 for pretrained weights.
         metrics: The evaluation on one split.
+        calibration: What was fitted to the validation images.
+        robustness: The accuracy on corrupted test images.
         wrong: Misclassified images, for each class the most confident predictions first.
         maps: Class activation maps of test images.
         latency: Latencies; the first one is shown as the headline.
@@ -78,6 +82,8 @@ class RunContent(ReportContent):
     recipe: tuple[NamedValue, ...] = ()
     history: tuple[Epoch, ...] = ()
     metrics: AnyMetrics | None = None
+    calibration: Calibration | None = None
+    robustness: Robustness | None = None
     wrong: tuple[ImageCard, ...] = ()
     maps: tuple[ImageCard, ...] = ()
     latency: tuple[Measurement, ...] = ()

@@ -17,6 +17,7 @@ from triscale.results.data_summary import DataSummary
 from triscale.results.deployment import Deployment, DeploymentCandidate
 from triscale.results.latency import Measurement
 from triscale.results.metrics import Metrics, MultiLabelMetrics
+from triscale.results.robustness import ClassRobustness, Robustness
 from triscale.scaling.fit import Limit
 
 __all__ = ["class_cards", "most_frequent_confusions", "recall"]
@@ -42,6 +43,8 @@ def sections(content: RunContent) -> tuple[tuple[str, str], ...]:
     candidates = (
         ("results", "Results", isinstance(content.metrics, Metrics)),
         ("results_labels", "Results", isinstance(content.metrics, MultiLabelMetrics)),
+        ("confidence", "Confidence", content.calibration is not None),
+        ("robustness", "Robustness", content.robustness is not None),
         ("maps", "Class activation maps", bool(content.maps)),
         ("budget", "Budget", content.fit is not None),
         ("cost", "Accuracy against cost", any(point.top1 is not None for point in content.families) or evaluated),
@@ -196,6 +199,12 @@ def maps_sentence(cards: Sequence[ImageCard]) -> str:
         return "All of these images are classified correctly."
     order = ", shown first" if wrong < len(cards) else ""
     return f"{wrong} of these {len(cards)} images {'is' if wrong == 1 else 'are'} misclassified{order}."
+
+
+def weakest_first(result: Robustness) -> tuple[ClassRobustness, ...]:
+    """Return the classes with images, those with the lowest recall on corrupted images first."""
+    present = [row for row in result.classes if row.clean is not None]
+    return tuple(sorted(present, key=lambda row: (sum(one.value for one in row.corrupted), row.name)))
 
 
 def chance(content: RunContent) -> float | None:
