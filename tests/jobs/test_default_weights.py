@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 
 import pytest
 import torch
 
-from cli.command import refused
+from cli.command import refused, run
 from conftest import write_classes
 from triscale.data.pipeline.scan import scan
 from triscale.data.pipeline.split import make_split
@@ -190,3 +191,20 @@ def test_contradicting_options_are_refused(capsys, folder):
     assert "--time-limit chooses the number of epochs" in line
     line = refused(capsys, "fit", folder, "--budget", "1M", "--time-limit", "5m", "--max-time", "3m")
     assert "give one of them" in line
+
+
+@pytest.mark.parametrize(
+    ("options", "network"),
+    [
+        ((), "efficientnet_b0"),
+        (("--from-scratch",), "resnet18"),
+        (("--from-scratch", "--lite"), "efficientnet_b0_lite"),
+        (("--from-scratch", "--baseline", "mobilenet_v2"), "mobilenet_v2"),
+    ],
+    ids=str,
+)
+def test_default_baseline_follows_the_start(capsys, folder, tmp_path, options, network):
+    given = ("fit", folder, "--budget", "3M", "--dry-run", "--out", tmp_path / "run", *options)
+    done = run(capsys, *given)
+    assert done.code == 0, done.err
+    assert re.search(rf"^network +{network}_phi", done.out, re.MULTILINE)
