@@ -12,17 +12,23 @@ devices:
     all devices    (0 + 1) + (2 + 3)    gathered, then summed by every device alike
 
 Every device then updates its own copy of the state, with equal results. Nothing in a step waits for the host.
+
+A step is three kinds of compiled functions: of one micro-batch on each device, called once for each; of their sum; and
+of the update. In one function, how the compiler fuses the parts, hence how they round, would depend on the number of
+devices. A loop over micro-batches inside of the function would do, but XLA computes convolutions in loops 20 times as
+slowly on CPUs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 from jax.sharding import Mesh, PartitionSpec
 
@@ -66,13 +72,13 @@ class DeviceState(NamedTuple):
     recent: Array
 
 
-class DeviceBatch(NamedTuple):
-    """A batch of V micro-batches, padded to equal size.
+class DevicePart(NamedTuple):
+    """One micro-batch for each of D devices, padded to equal size.
 
     Attributes:
-        images: uint8 ``[V, N, H, W, C]``.
-        labels: int32 ``[V, N]``, or ``[V, N, K]`` padded with -1.
-        sizes: int32 ``[V]``: how many images of each micro-batch, from the first on, are not padding.
+        images: uint8 ``[D, N, H, W, C]``.
+        labels: int32 ``[D, N]``, or ``[D, N, K]`` padded with -1.
+        sizes: int32 ``[D]``: how many images of each micro-batch, from the first on, are not padding.
     """
 
     images: Array
@@ -85,11 +91,13 @@ class Numbers(NamedTuple):
 
     Attributes:
         step: The step, counted from 0.
+        images: Number of images of the batch.
         rates: The learning rates.
         decay: Decay of the moving average.
     """
 
     step: Array
+    images: Array
     rates: Rates
     decay: Array
 
@@ -101,13 +109,11 @@ class BatchResult(NamedTuple):
         gradients: Of the mean loss, for all parameters.
         statistics: Running statistics of batch norm, averaged over micro-batches.
         losses: Of each image, ``[V, N]``; 0 for padding.
-        images: Number of images, int32.
     """
 
     gradients: Array
     statistics: Array
     losses: Array
-    images: Array
 
 
 class Variant(NamedTuple):
@@ -155,31 +161,37 @@ class StepPlan:
     key: Array
 
 
-CompiledStep = Callable[[DeviceState, DeviceBatch, Numbers], DeviceState]
+CompiledStep = Callable[[DeviceState, Sequence[DevicePart], Numbers], DeviceState]
 
 
 def compile_step(plan: StepPlan, mesh: Mesh, variant: Variant) -> CompiledStep:
-    """Return the compiled function of a step; it reuses the memory of the state that it is given.
+    """Return the function of a step; it reuses the memory of the state that it is given.
 
-    A step with a non-finite loss or gradient leaves parameters, statistics, average and optimizer as they were.
-
-    It is compiled in two parts. In one, the compiler would fuse the last sum of gradients with the optimizer, and how
-    it does, hence how it rounds, would depend on the number of devices.
+    It takes the micro-batches of every device in order. A step with a non-finite loss or gradient leaves parameters,
+    statistics, average and optimizer as they were.
     """
     everywhere, divided = PartitionSpec(), PartitionSpec(AXIS)
-    over_devices = jax.shard_map(
-        partial(_gradients, plan, variant, mesh.size),
+    each = plan.recipe.micro_batches // mesh.size
+    # check_vma=False: gradients of replicated parameters stay local, since their sum has a fixed order.
+    of_micro_batch = jax.shard_map(
+        partial(_micro_batch, plan, variant, each),
         mesh=mesh,
-        in_specs=(everywhere, everywhere, divided, everywhere),
-        out_specs=everywhere,
-        # Gradients of replicated parameters stay local: their sum has a fixed order.
+        in_specs=(everywhere, everywhere, divided, everywhere, everywhere),
+        out_specs=divided,
         check_vma=False,
     )
-    gradients = jax.jit(over_devices, compiler_options=_STRICT)
+    summed = jax.shard_map(
+        partial(_summed, plan, mesh.size), mesh=mesh, in_specs=divided, out_specs=everywhere, check_vma=False
+    )
+    compute = jax.jit(of_micro_batch, compiler_options=_STRICT)
+    add = jax.jit(summed, compiler_options=_STRICT)
     update = jax.jit(partial(_updated_state, plan, variant), donate_argnums=0, compiler_options=_STRICT)
 
-    def step(state: DeviceState, batch: DeviceBatch, numbers: Numbers) -> DeviceState:
-        new: DeviceState = update(state, numbers, gradients(state.params, state.statistics, batch, numbers.step))
+    def step(state: DeviceState, parts: Sequence[DevicePart], numbers: Numbers) -> DeviceState:
+        results = [
+            compute(state.params, state.statistics, part, np.int32(index), numbers) for index, part in enumerate(parts)
+        ]
+        new: DeviceState = update(state, numbers, add(results))
         return new
 
     return step
@@ -191,61 +203,46 @@ def prepared(images: Array, preprocessing: Preprocessing) -> Array:
     return (images.astype(jnp.float32) / 255 - mean) / std
 
 
-def _gradients(
+class _Local(NamedTuple):
+    """What one micro-batch of each device gives: gradients and weighted statistics ``[D, ...]``, losses ``[D, N]``."""
+
+    vectors: Array
+    losses: Array
+
+
+def _micro_batch(
     plan: StepPlan,
     variant: Variant,
-    devices: int,
+    each: int,
     flat_params: Array,
     flat_statistics: Array,
-    batch: DeviceBatch,
-    step: Array,
-) -> BatchResult:
+    parts: DevicePart,
+    index: Array,
+    numbers: Numbers,
+) -> _Local:
     params, statistics = plan.params.split(flat_params), plan.statistics.split(flat_statistics)
-    mine = len(batch.sizes)
-    count = lax.psum(batch.sizes.sum(), AXIS)
-    first = lax.axis_index(AXIS) * mine
-    step_key = jax.random.fold_in(plan.key, step + 1)
+    part = DevicePart(*(array[0] for array in parts))
+    number = lax.axis_index(AXIS) * each + index
+    key = jax.random.fold_in(jax.random.fold_in(plan.key, numbers.step + 1), number)
+    loss = partial(_loss, plan, variant, statistics, part, numbers.images, key)
+    (_, (losses, new)), gradients = jax.value_and_grad(loss, has_aux=True)(params)
+    # Statistics are averaged over the images of the batch; gradients are already divided by its size.
+    weighted = plan.statistics.join(new) * (part.sizes / numbers.images)
+    return _Local(jnp.concatenate([plan.params.join(gradients), weighted])[None], losses[None])
 
-    def of_micro_batch(given: tuple[Array, DeviceBatch]) -> tuple[Array, Array, Array]:
-        number, part = given
-        loss = partial(_loss, plan, variant, statistics, part, count, jax.random.fold_in(step_key, number))
-        (_, (losses, new)), gradients = jax.value_and_grad(loss, has_aux=True)(params)
-        # Statistics are averaged over the images of the batch; gradients are already divided by its size.
-        return plan.params.join(gradients), plan.statistics.join(new) * (part.sizes / count), losses
 
-    gradients, new, losses = _one_after_the_other(of_micro_batch, (first + jnp.arange(mine), batch), mine, step)
-    local = _tree_sum(jnp.concatenate([gradients, new], 1))
+def _summed(plan: StepPlan, devices: int, results: Sequence[_Local]) -> BatchResult:
+    local = _tree_sum(jnp.concatenate([result.vectors for result in results]))
     total = _over_devices(local, devices, in_order=plan.recipe.grad_reduction == "deterministic")
-    # The losses are summed in the second part of the step, which is the same for any number of devices.
-    every_loss = lax.all_gather(losses, AXIS, tiled=True)
-    return BatchResult(total[: plan.params.size], total[plan.params.size :], every_loss, count)
-
-
-def _one_after_the_other(function: Callable[[Any], Any], given: Any, number: int, step: Array) -> Any:
-    """Apply a function to each element of the first dimension of arrays, and stack the results, like ``lax.map``.
-
-    Unlike there, the compiler does not know the number of iterations, or it would inline a single one; the body would
-    then be fused, hence round, differently.
-    """
-
-    def element(index: Array | int) -> Any:
-        return jax.tree.map(lambda array: lax.dynamic_index_in_dim(array, index, keepdims=False), given)
-
-    def one_more(index: Array, results: Any) -> Any:
-        new = function(element(index))
-        return jax.tree.map(lambda array, value: lax.dynamic_update_index_in_dim(array, value, index, 0), results, new)
-
-    shapes = jax.eval_shape(function, jax.tree.map(lambda array: array[0], given))
-    empty = jax.tree.map(lambda shape: jnp.zeros((number, *shape.shape), shape.dtype), shapes)
-    unknown = number + jnp.minimum(step, 0)  # step is not negative
-    return lax.fori_loop(0, unknown, one_more, empty)
+    losses = lax.all_gather(jnp.concatenate([result.losses for result in results]), AXIS, tiled=True)
+    return BatchResult(total[: plan.params.size], total[plan.params.size :], losses)
 
 
 def _loss(
     plan: StepPlan,
     variant: Variant,
     statistics: dict[str, Array],
-    part: DeviceBatch,
+    part: DevicePart,
     count: Array,
     key: Array,
     params: dict[str, Array],
@@ -296,7 +293,7 @@ def _over_devices(total: Array, devices: int, *, in_order: bool) -> Array:
 def _updated_state(
     plan: StepPlan, variant: Variant, state: DeviceState, numbers: Numbers, result: BatchResult
 ) -> DeviceState:
-    gradients, statistics, losses, count = result
+    gradients, statistics, losses = result
     loss = losses.sum()
     if variant.frozen_norms:
         statistics = state.statistics
@@ -307,7 +304,7 @@ def _updated_state(
     average = _lerp(state.average, jnp.concatenate([params, statistics]), 1 - numbers.decay)
     new = (params, statistics, average, optimizer, state.norm_updates + (not variant.frozen_norms))
     kept: tuple[Any, ...] = jax.tree.map(partial(jnp.where, finite), new, state[:5])
-    return DeviceState._make((*kept, *_counted(state, numbers.step, finite, loss, count)))
+    return DeviceState._make((*kept, *_counted(state, numbers.step, finite, loss, numbers.images)))
 
 
 def _lerp(old: Array, new: Array, weight: Array) -> Array:

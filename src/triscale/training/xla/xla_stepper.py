@@ -39,7 +39,7 @@ from triscale.training.xla.xla_optimizers import STEP, FlatGroup, ParameterOptio
 from triscale.training.xla.xla_step import (
     AXIS,
     CompiledStep,
-    DeviceBatch,
+    DevicePart,
     DeviceState,
     Numbers,
     StepPlan,
@@ -129,8 +129,9 @@ class XlaStepper:
         step: CompiledStep = self._compiled(variant)
         decay = ema_decay(self._recipe, self.state.step) if self._recipe.ema_decay else 0.0
         rates = Rates(_number(rate), _number(0.0 if only_head else rate))
+        numbers = Numbers(_number(self.state.step), _number(count), rates, _number(decay))
         try:
-            self._device = step(self._device, given, Numbers(_number(self.state.step), rates, _number(decay)))
+            self._device = step(self._device, given, numbers)
         except jax.errors.JaxRuntimeError as error:
             raise self._failed(error) from error
         self.state.step += 1
@@ -185,30 +186,36 @@ class XlaStepper:
 
     def averaged(self) -> nn.Module:
         """Return a module that classifies with the averaged weights, on the devices of this host."""
-        local = _Local(self._mesh)
+        local = _Host(self._mesh)
         return _OnDevices(partial(self._classify, local.replicated(self._device.average)), local)
 
-    def _to_devices(self, batch: LabeledBatch, count: int) -> tuple[DeviceBatch, bool]:
-        """Return the batch on the devices, with micro-batches of equal size, and whether some have padding."""
-        micro_batches, hosts = self._recipe.micro_batches, self._group.size
+    def _to_devices(self, batch: LabeledBatch, count: int) -> tuple[list[DevicePart], bool]:
+        """Return the first micro-batch of every device, the second, and so on, and whether some have padding."""
+        micro_batches, devices = self._recipe.micro_batches, self._mesh.size
+        each, mine = micro_batches // devices, devices // self._group.size
         slices = micro_batch_slices(count, micro_batches)
-        mine = slices[self._group.rank * micro_batches // hosts : (self._group.rank + 1) * micro_batches // hosts]
         sizes = [part.stop - part.start for part in slices]
-        largest, first = max(sizes), mine[0].start
-        images = _channels_last(batch.images)
-        labels = batch.labels.numpy().astype(np.int32)
+        first = self._group.rank * mine * each
+        begin, largest = slices[first].start, max(sizes)
+        images, labels = _channels_last(batch.images), batch.labels.numpy().astype(np.int32)
+        sharding = NamedSharding(self._mesh, _DIVIDED)
 
-        def stacked(values: NDArray[Any]) -> Array:
-            parts = np.zeros((len(mine), largest, *values.shape[1:]), values.dtype)
-            for number, part in enumerate(mine):
-                parts[number, : part.stop - part.start] = values[part.start - first : part.stop - first]
-            sharding = NamedSharding(self._mesh, _DIVIDED)
-            whole: Array = jax.make_array_from_process_local_data(sharding, parts, (micro_batches, *parts.shape[1:]))
+        def given(values: NDArray[Any]) -> Array:
+            whole: Array = jax.make_array_from_process_local_data(sharding, values, (devices, *values.shape[1:]))
             return whole
 
-        local = np.array([part.stop - part.start for part in mine], np.int32)
-        given = jax.make_array_from_process_local_data(NamedSharding(self._mesh, _DIVIDED), local, (micro_batches,))
-        return DeviceBatch(stacked(images), stacked(labels), given), min(sizes) < largest
+        def of_devices(values: NDArray[Any], numbers: range) -> Array:
+            filled = np.zeros((mine, largest, *values.shape[1:]), values.dtype)
+            for row, number in zip(filled, numbers, strict=True):
+                row[: sizes[number]] = values[slices[number].start - begin : slices[number].stop - begin]
+            return given(filled)
+
+        parts = []
+        for index in range(each):
+            numbers = range(first + index, first + mine * each, each)
+            counts = np.array([sizes[number] for number in numbers], np.int32)
+            parts.append(DevicePart(of_devices(images, numbers), of_devices(labels, numbers), given(counts)))
+        return parts, min(sizes) < largest
 
     def _optimizer_state(self) -> dict[str, NDArray[Any]]:
         """Return the state of the torch optimizer as vectors; before its first step, what it begins with."""
@@ -237,7 +244,7 @@ class XlaStepper:
         return JobError(f"XLA could not complete a step, for example because another host was lost: {text[:300]}")
 
 
-class _Local:
+class _Host:
     """The devices of this host, over which evaluation distributes images."""
 
     def __init__(self, mesh: Mesh) -> None:
@@ -260,7 +267,7 @@ class _Local:
 class _OnDevices(nn.Module):
     """Classifies with a compiled function, as :func:`triscale.training.evaluate.evaluate` expects it."""
 
-    def __init__(self, forward: Any, local: _Local) -> None:
+    def __init__(self, forward: Any, local: _Host) -> None:
         super().__init__()
         self._forward, self._local = forward, local
         self._batch = 0
