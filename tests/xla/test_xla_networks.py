@@ -33,6 +33,7 @@ BLOCKS = (
     "mobilenet_v3_small",
     "mobilenet_v4_conv_small",
     "regnety_200mf",
+    "resnet18",
     "resnetrs50",
 )
 """Networks that together have every primitive and activation."""
