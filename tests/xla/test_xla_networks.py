@@ -37,6 +37,8 @@ BLOCKS = (
     "resnetrs50",
 )
 """Networks that together have every primitive and activation."""
+QUICK = ("efficientnet_b0", "mobilenet_v4_conv_small", "regnety_200mf")
+"""Those that the default tests compare; the padding of pools is tested on a small network."""
 
 
 def module_of(network: Network, seed: int = 0) -> torch.nn.Module:
@@ -80,7 +82,9 @@ def test_chosen_networks_have_every_primitive():
     assert set(ActivationKind) <= activations
 
 
-@pytest.mark.parametrize("name", BLOCKS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.stress] * (name not in QUICK)) for name in BLOCKS]
+)
 def test_logits_and_features_equal_those_of_torch(name):
     check_maps(get(f"{name}@{SIDE}"))
 

@@ -59,7 +59,9 @@ RECIPES = {
 }
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.stress] * (name == "plain-sgd")) for name in RECIPES]
+)
 def test_three_steps_equal_those_of_torch(certain, name):
     """Weights, optimizer state, batch-norm statistics, their average, and the losses."""
     ours, theirs = engines(certain, RECIPES[name])[::-1]
@@ -107,7 +109,7 @@ def manifest_at(step: int):
 DEVICES = {"float32": (1, 2, 8), "bfloat16": (1, 4)}
 
 
-@pytest.mark.parametrize("precision", DEVICES)
+@pytest.mark.parametrize("precision", ["float32", pytest.param("bfloat16", marks=pytest.mark.stress)])
 def test_any_number_of_devices_gives_bitwise_the_same(small, precision):
     recipe = Recipe(batch=16, micro_batches=8, precision=precision, mixup=0.2, cutmix=0.5)
     states = []
@@ -120,6 +122,7 @@ def test_any_number_of_devices_gives_bitwise_the_same(small, precision):
             assert value.numpy().tobytes() == other[name].numpy().tobytes(), name
 
 
+@pytest.mark.stress
 def test_fast_reduction_is_near_the_deterministic_one(small):
     states = []
     for reduction in ("deterministic", "fast"):

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from conftest import write_classes
 from example_script import run_script
 from seeded_training import feed, same, task
 from triscale.api.run import Run
+from triscale.data.pipeline.workers import DecodeTask, Workers
 from triscale.errors import Interrupted
 from triscale.jobs.core.run import RunFolder
 from triscale.nn.build import build
@@ -183,3 +185,11 @@ def test_missing_jax_is_named_with_its_installation(capsys, images, small_file, 
     monkeypatch.setitem(sys.modules, "jax", None)
     message = refused(capsys, *command(images, small_file, tmp_path / "run"))
     assert "JAX is not installed; install it with: pip install 'triscale[xla]'" in message
+
+
+def test_data_workers_are_not_forked_once_the_engine_has_started():
+    def unpicklable(epoch: int, index: int) -> None:
+        """A function within a function cannot be sent to a new process, and need not be to a fork."""
+
+    with pytest.raises((AttributeError, TypeError, pickle.PicklingError)):
+        list(Workers(unpicklable, number=1, shape=(1,), max_batch=1).run([DecodeTask(0, [0])]))

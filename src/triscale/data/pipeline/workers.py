@@ -103,10 +103,9 @@ class Workers:
         timeout: float = BATCH_TIMEOUT_SECONDS,
         on_restart: Callable[[str], None] | None = None,
     ) -> None:
-        # A forked worker starts in milliseconds; a spawned one first imports torch, which takes seconds. A fork of a
-        # process in which JAX has started its threads may wait forever for one of their locks.
-        forks = sys.platform == "linux" and "jax" not in sys.modules
-        self._context: Any = multiprocessing.get_context("fork" if forks else "spawn")
+        # A forked worker starts in milliseconds; a spawned one first imports torch, which takes seconds.
+        allowed = multiprocessing.get_start_method(allow_none=True) in (None, "fork")
+        self._context: Any = multiprocessing.get_context("fork" if allowed and sys.platform == "linux" else "spawn")
         self._load, self._number, self._timeout = load, number, timeout
         self._on_restart = on_restart or (lambda text: warnings.warn(text, stacklevel=3))
         slots = _PREFETCH * number

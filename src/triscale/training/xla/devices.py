@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import socket
 
@@ -33,6 +34,8 @@ def start_xla(device: str, group: Group) -> None:
     """
     if device not in PLATFORMS:
         raise RecipeError(f'the XLA engine has no device "{device}"; the devices are {", ".join(PLATFORMS)}')
+    # JAX starts threads. A fork of this process could wait forever for a lock that one of them holds.
+    multiprocessing.set_start_method("spawn", force=True)
     jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
     if PLATFORMS[device] is not None:
         jax.config.update("jax_platforms", PLATFORMS[device])
