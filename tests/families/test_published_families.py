@@ -51,6 +51,9 @@ def test_names_are_stable():
         "regnety_800mf_torchvision",
         "regnety_8_0gf_torchvision",
         *(f"resnetrs{layers}" for layers in (50, 101, 152, 200, 270, 350, 420)),
+        *(f"mcunet_{limit}" for limit in ("10fps", "5fps", "256kb", "320kb", "512kb")),
+        "mobilenet_v2_035_144",
+        "mobilenet_v2_030_80",
     )
     assert sum(len(members) for members in FAMILIES.values()) == len(names())
 

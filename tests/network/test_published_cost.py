@@ -201,6 +201,25 @@ def test_costs_match_the_figures_that_torchvision_publishes(name):
     assert counted.macs / 1e9 == pytest.approx(meta["_ops"], abs=0.0006)
 
 
+MCUNET = {
+    #                       params, MACs in millions
+    "mcunet_10fps": (0.75, 6.4),
+    "mcunet_5fps": (0.64, 12.8),
+    "mcunet_256kb": (0.73, 67.3),
+    "mcunet_320kb": (0.74, 81.8),
+    "mcunet_512kb": (1.73, 125.9),
+    "mobilenet_v2_035_144": (0.75, 23.5),
+    "mobilenet_v2_030_80": (0.63, 7.3),
+}
+"""From the README of mit-han-lab/mcunet and, for the last, of mit-han-lab/tinyml."""
+
+
+@pytest.mark.parametrize("name", MCUNET)
+def test_costs_match_the_figures_of_the_authors_of_mcunet(name):
+    counted = cost(get(name))
+    assert (round(counted.params / 1e6, 2), round(counted.macs / 1e6, 1)) == MCUNET[name]
+
+
 def test_every_published_network_has_an_expected_cost():
     typed = {f"efficientnet_{member}" for member in EFFICIENTNETS} | MODERN.keys() | TORCHVISION.keys()
     by_timm = {"resnext101_32x4d", "resnetrs270", "resnetrs350", "resnetrs420"} | {
@@ -211,7 +230,8 @@ def test_every_published_network_has_an_expected_cost():
         )
         for size in sizes.split()
     }
-    assert len(typed | by_timm) + 18 == len(names())
+    by_authors = set(MCUNET)
+    assert len(typed | by_timm | by_authors) + 18 == len(names())
 
 
 def test_macs_of_l2_at_475_px():

@@ -103,6 +103,9 @@ def test_every_family_scales_in_every_dimension(name, dimension, multiplier):
     network = get(name)
     scaled = scale(network, Scale(**{dimension: multiplier}))
     before, after = count_network(network), count_network(scaled)
+    if name.startswith("mcunet") and (dimension, multiplier) == ("depth", 0.5):
+        assert scaled == network  # each of its blocks is a stage
+        return
     assert (after.macs > before.macs) == (multiplier > 1)
     assert (after.params != before.params) == (dimension != "resolution")
     if dimension == "resolution":

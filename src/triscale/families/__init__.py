@@ -7,6 +7,7 @@ from triscale.families import (
     edgetpu,
     efficientnet,
     efficientnet_v2,
+    mcunet,
     mnasnet,
     mobilenet,
     mobilenet_v3,
@@ -39,6 +40,7 @@ FAMILIES: dict[str, tuple[PublishedNetwork, ...]] = {
     "Wide ResNet": resnet.WIDE_MEMBERS,
     "RegNet": regnet.MEMBERS,
     "ResNet-RS": resnet_rs.MEMBERS,
+    "MCUNet": mcunet.MEMBERS,
 }
 
 _BY_NAME: dict[str, PublishedNetwork] = {member.name: member for members in FAMILIES.values() for member in members}

@@ -151,12 +151,28 @@ EFFICIENTNET_V2 = PiecewiseLaw(
     source="stages of S, M and L, Tan & Le 2021, arXiv 2104.00298; google/automl, effnetv2_configs.py",
 )
 
+# MobileNetV2 at full size, and the two that the authors chose for microcontrollers: width falls first, then resolution,
+# and the head with them. RAM is that of the first maps and flash that of the last layers, so depth stays.
+MCU = PiecewiseLaw(
+    name="mcu",
+    points=(
+        LawPoint(phi=-2, width=0.3, resolution=80 / 224),
+        LawPoint(phi=-1, width=0.35, resolution=144 / 224),
+        LawPoint(phi=0),
+    ),
+    rounding=ScaleRounding(depth="nearest", resolution_multiple=8, stem="scaled", head="scaled"),
+    source="MobileNetV2 for microcontrollers, Lin et al. 2020, arXiv 2007.10319",
+)
+
 NAMED_LAWS: dict[str, AnyLaw] = {
     "paper": EFFICIENTNET,
     "depth": Law(alpha=2, beta=1, gamma=1),
     "width": Law(alpha=1, beta=2**0.5, gamma=1),
     "resolution": Law(alpha=1, beta=1, gamma=2**0.5),
-    **{law.name: law for law in (FAST, LACS_GPU, LACS_TPU, TINYNET, RESNET_RS, EFFICIENTNET_V2, EFFICIENTNET_TABLE)},
+    **{
+        law.name: law
+        for law in (FAST, LACS_GPU, LACS_TPU, TINYNET, RESNET_RS, EFFICIENTNET_V2, EFFICIENTNET_TABLE, MCU)
+    },
 }
 """All laws by name; one unit of phi of the single dimensions nominally doubles the MACs."""
 
@@ -172,6 +188,7 @@ SUMMARIES: dict[str, str] = {
     "resnet-rs": "depth by stage and resolution, at fixed width (Bello et al. 2021, arXiv 2103.07579)",
     "efficientnet-v2": "depth and width by stage, up to 480 px (Tan & Le 2021, arXiv 2104.00298)",
     "efficientnet-table": "the published table of EfficientNet-B0 to B8, which is no single law",
+    "mcu": "width and resolution for microcontrollers, at fixed depth (Lin et al. 2020, arXiv 2007.10319)",
 }
 """What each named law scales, in a phrase."""
 
