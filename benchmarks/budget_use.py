@@ -21,7 +21,7 @@ from triscale.scaling.fit import counting
 from triscale.scaling.named_laws import NAMED_LAWS
 
 COMMAND = "python benchmarks/budget_use.py > benchmarks/results/budget_use.txt"
-CURRENCIES = ("macs", "params", "size", "activations", "memory", "training_memory")
+CURRENCIES = ("macs", "params", "size", "activations", "memory", "training_memory", "ram", "flash")
 BASELINES = ("efficientnet_b0", "mobilenet_v2", "resnet50")
 LAWS = ("paper", "dwr", "lacs-gpu", "resnet-rs")
 

@@ -108,3 +108,47 @@ def test_show_names_the_law_that_gives_a_published_network(capsys):
     out = " ".join(run(capsys, "show", "efficientnet_b3").out.split())
     assert "triscale scale efficientnet_b0 --law efficientnet-table --phi 3" in out
     assert "No named law gives exactly this network" in run(capsys, "show", "efficientnet_l2").out
+
+
+def test_budget_of_a_microcontroller_gives_a_network_with_what_it_needs_besides(capsys, tmp_path):
+    out = tmp_path / "net.json"
+    command = (
+        "scale",
+        "mcunet_5fps",
+        "--law",
+        "mcu",
+        "--channels",
+        1,
+        "--classes",
+        10,
+        "--budget",
+        "20KB ram, 90KB flash",
+    )
+    printed = " ".join(run(capsys, *command, "--out", out).out.split())
+    assert "kB RAM of 20.0kB RAM" in printed
+    assert "kB flash of 90.0kB flash" in printed
+    assert "interpreter needs up to" in printed
+    network = ts.Network.from_json(out.read_bytes())
+    assert (network.in_channels, network.classes) == (1, 10)
+    shown = " ".join(run(capsys, "show", out).out.split())
+    assert "int8 on a microcontroller:" in shown
+    fit = json.loads(run(capsys, *command, "--json").out)["fit"]
+    assert [(limit["name"], limit["achieved"] <= limit["requested"]) for limit in fit["limits"]] == [
+        ("ram", True),
+        ("flash", True),
+    ]
+
+
+def test_budget_of_ram_that_no_network_meets_names_a_smaller_baseline(capsys):
+    line = refused(capsys, "scale", "mobilenet_v2", "--budget", "20KB ram")
+    assert "needs at least 27.9kB RAM: allow that, or start from a smaller baseline, such as mcunet_5fps" in line
+
+
+@pytest.mark.parametrize("channels", [0, -1])
+def test_numbers_of_channels_below_one_are_rejected(capsys, channels):
+    assert f"--channels {channels}" in refused(capsys, "scale", "resnet18", "--phi", 1, f"--channels={channels}")
+
+
+def test_channels_of_a_custom_model_are_those_of_its_function(capsys):
+    line = refused(capsys, "scale", "package.module:build", "--phi", 1, "--channels", 1)
+    assert "the channels of a custom model such as build are those that its function gives it" in line

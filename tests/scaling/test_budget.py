@@ -57,6 +57,10 @@ from triscale.scaling.budget import Budget
         ("4GB training memory", {"training_memory": 4e9}),
         ("4GB Training Memory at batch 64", {"training_memory": 4e9, "training_batch": 64}),
         ("400M, 8M activations, 30MB memory", {"macs": 400e6, "activations": 8e6, "memory": 30e6}),
+        ("256KB ram, 1MB flash", {"ram": 256e3, "flash": 1e6}),
+        ("256 KiB RAM", {"ram": 2**18}),
+        ("64kB SRAM", {"ram": 64e3}),
+        ("20KB of ram, 400M", {"ram": 20e3, "macs": 400e6}),
         ("390,000,000", {"macs": 390e6}),
         ("1,500,000 params, 400M", {"macs": 400e6, "params": 1.5e6}),
         ("390M mult-adds", {"macs": 390e6}),
@@ -174,6 +178,7 @@ def test_every_limit_must_be_met():
         (Budget(size=2e7), "20.0MB"),
         (Budget(size=500), "500 bytes"),
         (Budget(activations=8e6, memory=3e7), "8.00M activations, 30.0MB memory"),
+        (Budget("256KB ram, 1MB flash"), "256kB RAM, 1.00MB flash"),
         (Budget(training_memory=4e9, training_batch=64), "4.00GB training memory at batch 64"),
     ],
 )
@@ -187,5 +192,18 @@ def test_new_limits_are_left_out_of_json_if_absent():
 
 
 def test_memory_that_was_not_estimated_is_an_error():
-    with pytest.raises(BudgetError, match="inference memory was not estimated"):
-        Budget("30MB memory").admits(Counts(macs=1))
+    for form, name in (("30MB memory", "inference memory"), ("20KB ram", "RAM"), ("1MB flash", "flash")):
+        with pytest.raises(BudgetError, match=f"{name} was not estimated"):
+            Budget(form).admits(Counts(macs=1))
+
+
+@pytest.mark.parametrize("form", ["20 ram", "20M params ram", "256K flash", "ram", "20ms flash", "1MB flash ram"])
+def test_ram_and_flash_need_an_amount_of_bytes(form):
+    with pytest.raises(BudgetError, match=r"write|give a unit"):
+        Budget.of(form)
+
+
+def test_budgets_of_microcontrollers_round_trip():
+    budget = Budget("256KB ram, 1MB flash")
+    assert Budget.of(str(budget)) == budget == Budget.from_json(budget.to_json())
+    assert budget.limits == {"ram": 256_000, "flash": 1_000_000}

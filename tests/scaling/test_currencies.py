@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from triscale.errors import BudgetError
 from triscale.families import get
 from triscale.jobs.core.networks import fit_any
+from triscale.network.arena import flash_bytes, ram_bytes
 from triscale.network.cost import count_network
 from triscale.network.custom import CustomNetwork
 from triscale.network.memory_estimate import inference_bytes, training_bytes
@@ -20,13 +21,13 @@ from triscale.scaling.named_laws import NAMED_LAWS
 from triscale.scaling.slack import why_slack
 
 B0, V2, R50 = get("efficientnet_b0"), get("mobilenet_v2"), get("resnet50")
-CURRENCIES = ("macs", "params", "size", "activations", "memory", "training_memory")
+CURRENCIES = ("macs", "params", "size", "activations", "memory", "training_memory", "ram", "flash")
 laws = st.sampled_from(sorted(set(NAMED_LAWS) - {"tinynet"}))
-baselines = st.sampled_from([B0, V2, R50, get("resnet18"), get("mnasnet_a1")])
+baselines = st.sampled_from([B0, V2, R50, get("resnet18"), get("mnasnet_a1"), get("mcunet_256kb")])
 
 
 def budget_of(baseline, shares: dict[str, float]) -> Budget:
-    needed = counting(Budget(memory=1, training_memory=1), None)(baseline)
+    needed = counting(Budget(memory=1, training_memory=1, ram=1, flash=1), None)(baseline)
     return Budget(**{name: share * cost_value(needed, name) for name, share in shares.items()})
 
 
@@ -55,11 +56,16 @@ def test_several_currencies_are_kept_and_larger_budgets_never_shrink(baseline, l
         "activations": counted.activations,
         "memory": inference_bytes(fit.network),
         "training_memory": training_bytes(fit.network),
+        "ram": ram_bytes(fit.network),
+        "flash": flash_bytes(fit.network),
     }
     for limit in fit.limits:
         assert figures[limit.name] == limit.achieved <= limit.requested == budget.limits[limit.name]
     if fit.network.stages[0].block.kind not in ("basic", "bottleneck"):  # whose projections come and go
         again = fit_budget(baseline, NAMED_LAWS[law], larger)
+        if "ram" in shares and baseline.padding == "symmetric":  # images of odd sides need no padded copies
+            assert again.phi >= fit.phi
+            return
         assert all(new.achieved >= old.achieved for old, new in zip(fit.limits, again.limits, strict=True))
 
 
@@ -113,5 +119,45 @@ def test_unused_budget_is_explained():
 
 def test_custom_models_have_budgets_of_activations_but_not_of_memory():
     own = CustomNetwork(name="own", function="package.module:build")
-    with pytest.raises(BudgetError, match="memory is not limited for custom models such as own"):
-        fit_any(own, EFFICIENTNET, Budget.of("30MB memory"))
+    for form in ("30MB memory", "256KB ram", "1MB flash"):
+        with pytest.raises(BudgetError, match="memory is not limited for custom models such as own"):
+            fit_any(own, EFFICIENTNET, Budget.of(form))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.sampled_from(["mcunet_5fps", "mcunet_256kb", "mobilenet_v1_025", "mobilenet_v2_030_80"]),
+    st.sampled_from(["mcu", "paper", "dwr"]),
+    st.sampled_from([1, 3]),
+    st.floats(20e3, 600e3),
+    st.floats(1, 1.5),
+)
+def test_budgets_of_ram_down_to_20_kilobytes_are_kept_and_never_shrink_a_network(name, law, channels, ram, more):
+    baseline = get(name).replace(in_channels=channels)
+    fit, again = (fit_budget(baseline, NAMED_LAWS[law], Budget(ram=limit)) for limit in (ram, more * ram))
+    assert ram_bytes(fit.network) == fit.limits[0].achieved <= ram
+    assert fit.limits[0].achieved <= again.limits[0].achieved
+    assert fit.network.resolution >= 32
+
+
+@pytest.mark.parametrize("law", ["mcu", "paper"])
+def test_budgets_of_ram_buy_nothing_that_needs_no_ram_beyond_the_law(law):
+    for ram in (20e3, 64e3, 256e3):
+        baseline = get("mcunet_256kb")
+        fit = fit_budget(baseline, NAMED_LAWS[law], Budget(ram=ram))
+        along = scale_by_law(baseline, NAMED_LAWS[law], fit.phi)
+        if not fit.steps:
+            assert fit.network.structure == along.structure
+        else:
+            assert ram_bytes(fit.network) > ram_bytes(along)
+
+
+def test_law_for_microcontrollers_has_the_published_networks():
+    for phi, name in ((-1, "mobilenet_v2_035_144"), (-2, "mobilenet_v2_030_80")):
+        ours, published = scale_by_law(V2, NAMED_LAWS["mcu"], phi), get(name)
+        assert ours.stages == published.stages
+        assert (ours.stem.width, ours.head.width, ours.resolution) == (
+            published.stem.width,
+            published.head.width,
+            published.resolution,
+        )

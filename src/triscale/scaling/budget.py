@@ -30,8 +30,9 @@ They are rules of thumb; to limit the latency on a device of your own, measure i
 
 FORMS = (
     '"400M" or "1.2G" (MACs), "5M params", "8M activations", "20MB" (weights in float32), "30MB memory" (peak of '
-    'inference), "4GB training memory" (at batch 32, or "... at batch 64"), "20ms" or "2000 images/s" (with a '
-    'profile), or several: "400M, 5M params"; or a kind of device: pi, phone, browser, tablet, laptop or server'
+    'inference), "4GB training memory" (at batch 32, or "... at batch 64"), "256KB ram" and "1MB flash" (int8 on a '
+    'microcontroller), "20ms" or "2000 images/s" (with a profile), or several: "400M, 5M params"; or a kind of device: '
+    "pi, phone, browser, tablet, laptop or server"
 )
 
 NO_PROFILE = (
@@ -48,6 +49,7 @@ _FORM = re.compile(
 _MEMORY = re.compile(
     r"(?P<amount>.+?)\s+(?P<of>inference\s+|training\s+)?memory(?:\s+at\s+batch\s+(?P<batch>\d{1,6}))?", re.IGNORECASE
 )
+_MICROCONTROLLER = re.compile(r"(?P<amount>.+?)\s+(?:of\s+)?(?:s?(?P<ram>ram)|flash)", re.IGNORECASE)
 # Images per second stand for the time of one image: 2000 images/s is 0.5 ms.
 _THROUGHPUT = re.compile(
     r"(\d*[1-9]\d*(?:\.\d*)?|0*\.\d*[1-9]\d*)\s*(?:(?:images|img)\s*(?:/|per\s+)\s*s(?:econd)?|fps)", re.IGNORECASE
@@ -87,12 +89,16 @@ class BudgetedCounts(NamedTuple):
         microseconds: The predicted latency.
         memory: Peak bytes of inference with one image.
         training_memory: Estimated bytes of a training step.
+        ram: Peak bytes of the maps of the int8 network on a microcontroller.
+        flash: Bytes of the int8 network's file.
     """
 
     counts: Counts
     microseconds: int | None = None
     memory: int | None = None
     training_memory: int | None = None
+    ram: int | None = None
+    flash: int | None = None
 
 
 class Budget(SparseRecord):
@@ -108,8 +114,11 @@ class Budget(SparseRecord):
         memory: Peak bytes of inference with one image in float32 (:mod:`triscale.network.memory_estimate`).
         training_memory: Estimated bytes of a training step in float32 with AdamW.
         training_batch: Images of this step.
+        ram: Peak bytes of the maps of the int8 network with one image, as TensorFlow Lite Micro places them
+            (:mod:`triscale.network.arena`). 1 KB is 10^3 bytes, 1 KiB is 2^10.
+        flash: Bytes of the int8 network's LiteRT file.
 
-    The last four are left out of JSON if they are not given.
+    The last six are left out of JSON if they are not given.
 
     Example:
         >>> Budget("400M, 5M params").limits
@@ -119,7 +128,7 @@ class Budget(SparseRecord):
     """
 
     kind_name: ClassVar[str] = "budget"
-    sparse: ClassVar[tuple[str, ...]] = ("activations", "memory", "training_memory", "training_batch")
+    sparse: ClassVar[tuple[str, ...]] = ("activations", "memory", "training_memory", "training_batch", "ram", "flash")
 
     macs: float | None = Field(default=None, gt=0)
     params: float | None = Field(default=None, gt=0)
@@ -129,6 +138,8 @@ class Budget(SparseRecord):
     memory: float | None = Field(default=None, gt=0)
     training_memory: float | None = Field(default=None, gt=0)
     training_batch: PositiveInt = TRAINING_BATCH
+    ram: float | None = Field(default=None, gt=0)
+    flash: float | None = Field(default=None, gt=0)
 
     if TYPE_CHECKING:
 
@@ -143,6 +154,8 @@ class Budget(SparseRecord):
             memory: float | None = None,
             training_memory: float | None = None,
             training_batch: int = TRAINING_BATCH,
+            ram: float | None = None,
+            flash: float | None = None,
         ) -> None: ...
 
     @classmethod
@@ -161,7 +174,7 @@ class Budget(SparseRecord):
         microseconds = None if self.latency is None else self.latency * MICROSECONDS + FLOAT_TOLERANCE
         fields = {"macs": self.macs, "params": self.params, "size": self.size, "latency": microseconds,
                   "activations": self.activations, "memory": self.memory,
-                  "training_memory": self.training_memory}  # fmt: skip
+                  "training_memory": self.training_memory, "ram": self.ram, "flash": self.flash}  # fmt: skip
         return {name: math.floor(value) for name, value in fields.items() if value is not None}
 
     def admits(self, counts: Counts | BudgetedCounts) -> bool:
@@ -235,6 +248,8 @@ LABELS = {
     "activations": "activations",
     "memory": "inference memory",
     "training_memory": "training memory",
+    "ram": "RAM",
+    "flash": "flash",
 }
 
 
@@ -255,8 +270,9 @@ def cost_value(counted: Counts | BudgetedCounts, name: str) -> int:
             if full.microseconds is None:
                 raise BudgetError(NO_PROFILE)
             return full.microseconds
-        case "memory" | "training_memory":
-            if (found := full.memory if name == "memory" else full.training_memory) is None:
+        case "memory" | "training_memory" | "ram" | "flash":
+            found: int | None = getattr(full, name)
+            if found is None:
                 raise BudgetError(f"{LABELS[name]} was not estimated; limit MACs or parameters instead")
             return found
         case "activations":
@@ -288,6 +304,8 @@ def format_cost(name: str, value: float) -> str:
             return size
         case "memory" | "training_memory":
             return f"{size} {'' if name == 'memory' else 'training '}memory"
+        case "ram" | "flash":
+            return f"{size} {LABELS[name]}"
         case _:
             return f"{si(value)} {name}"
 
@@ -296,8 +314,11 @@ def _parse_all(forms: tuple[Any, ...]) -> dict[str, float]:
     limits: dict[str, float] = {}
     texts = (_THOUSANDS.sub(lambda number: number[0].replace(",", ""), str(form)) for form in forms)
     for form in (_MULT_ADDS.sub(" MACs", part.strip()) for text in texts for part in text.split(",")):
-        memory = _MEMORY.fullmatch(form)
-        name, value = _parse_speed(form) if memory is None else _parse_memory(form, memory)
+        memory, controller = _MEMORY.fullmatch(form), _MICROCONTROLLER.fullmatch(form)
+        if controller is not None:
+            name, value = "ram" if controller["ram"] else "flash", _parse_size(form, controller["amount"])
+        else:
+            name, value = _parse_speed(form) if memory is None else _parse_memory(form, memory)
         if memory is not None and memory["batch"] is not None:
             limits["training_batch"] = int(memory["batch"])
         if name in limits:
@@ -321,11 +342,19 @@ def _parse_speed(form: str) -> tuple[str, float]:
 
 def _parse_memory(form: str, memory: re.Match[str]) -> tuple[str, float]:
     """Read ``30MB memory``, ``30MB inference memory`` or ``4GB training memory at batch 64``."""
-    name, value = _parse(memory["amount"])
+    value = _parse_size(form, memory["amount"])
     training = (memory["of"] or "").strip().lower() == "training"
-    if name != "size" or (memory["batch"] is not None and (not training or int(memory["batch"]) < 1)):
+    if memory["batch"] is not None and (not training or int(memory["batch"]) < 1):
         raise BudgetError(f'cannot read the budget "{form}"; write {FORMS}')
     return "training_memory" if training else "memory", value
+
+
+def _parse_size(form: str, amount: str) -> float:
+    """Read an amount of bytes within a form."""
+    name, value = _parse(amount)
+    if name != "size":
+        raise BudgetError(f'cannot read the budget "{form}"; write {FORMS}')
+    return value
 
 
 def _parse(form: str) -> tuple[str, float]:

@@ -7,8 +7,10 @@ from collections.abc import Callable
 from typing import ClassVar
 
 from triscale.errors import BudgetError
+from triscale.network.arena import flash_of, ram_of
 from triscale.network.cost import Counts, count_network
 from triscale.network.custom import AnyNetwork
+from triscale.network.int8_graph import int8_graph
 from triscale.network.latency import Predictor, predict
 from triscale.network.memory_estimate import inference_bytes, training_bytes
 from triscale.network.spec import Network
@@ -159,18 +161,22 @@ def counting(budget: Budget, predictor: Predictor | None) -> Count:
     """Return the function that counts networks: their counts, and of latency and memory what is limited."""
     if budget.latency is not None and predictor is None:
         raise BudgetError(NO_PROFILE)
-    if budget.latency is budget.memory is budget.training_memory is None:
+    on_controller = budget.ram is not None or budget.flash is not None
+    if budget.latency is budget.memory is budget.training_memory is None and not on_controller:
         return count_network
 
     def count(network: Network) -> BudgetedCounts:
         counts = count_network(network)
         milliseconds = None if budget.latency is None or predictor is None else predict(predictor, network)
         training = budget.training_memory is not None
+        graph = int8_graph(network) if on_controller else None
         return BudgetedCounts(
             counts,
             microseconds=None if milliseconds is None else math.ceil(milliseconds * MICROSECONDS),
             memory=None if budget.memory is None else inference_bytes(network, counts=counts),
             training_memory=training_bytes(network, budget.training_batch, counts) if training else None,
+            ram=None if graph is None else ram_of(graph),
+            flash=None if graph is None else flash_of(graph),
         )
 
     return count
@@ -320,9 +326,12 @@ def too_small_message(network: AnyNetwork, smallest: Counts | BudgetedCounts, bu
         for name, limit in budget.limits.items()
         if cost_value(smallest, name) > limit
     ]
+    smaller = "a smaller baseline"
+    if budget.ram is not None or budget.flash is not None:
+        smaller += ", such as mcunet_5fps with the law mcu,"
     return (
         f"no network scaled from {network.name} meets the budget of {budget}; the smallest needs "
-        f"{' and '.join(missed)}: allow that, or start from a smaller baseline or one with fewer classes"
+        f"{' and '.join(missed)}: allow that, or start from {smaller} or one with fewer classes"
     )
 
 

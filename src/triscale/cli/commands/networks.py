@@ -17,11 +17,13 @@ from triscale.cli.support.options import (
     ProfileOption,
     choose_network,
     cost_of_any,
+    with_channels,
     with_classes,
 )
 from triscale.cli.support.terminal import console, print_json, table
 from triscale.errors import UserError
 from triscale.families import FAMILIES
+from triscale.network.arena import interpreter_bytes
 from triscale.network.cost import Cost, cost, si
 from triscale.network.custom import AnyNetwork, CustomNetwork
 from triscale.network.latency import Predictor, load_predictor
@@ -147,6 +149,7 @@ def scale(
     resolution: float | None = None,
     law: LawFlags = LAW_DEFAULTS,
     classes: int | None = None,
+    channels: int | None = None,
     lite: LiteOption = False,
     profile: ProfileOption = None,
     margin: MarginOption = "0%",
@@ -162,8 +165,8 @@ def scale(
         A published name, a JSON file or package.module:function.
     budget
         Limits such as 400M (MACs), "5M params", "8M activations", 20MB (weights), "30MB memory" (of inference), "4GB
-        training memory" or, with a profile, 20ms; the result meets all of them. Or a kind
-        of device: pi, phone, browser, tablet, laptop or server.
+        training memory", "256KB ram" and "1MB flash" (int8 on a microcontroller) or, with a profile, 20ms; the result
+        meets all of them. Or a kind of device: pi, phone, browser, tablet, laptop or server.
     phi
         Compound coefficient of the law; may be fractional or negative.
     depth
@@ -174,12 +177,14 @@ def scale(
         Resolution multiplier; the result is rounded to a suitable resolution.
     classes
         Number of classes; by default that of the network.
+    channels
+        Number of channels of the images: 1 for gray; by default that of the network.
     verify
         Also measure the scaled network on this machine, in the engine of the profile.
     out
         File to write the scaled network to, as JSON.
     """
-    baseline = with_classes(choose_network(network, lite=lite), classes)
+    baseline = with_channels(with_classes(choose_network(network, lite=lite), classes), channels)
     single = any(value is not None for value in (depth, width, resolution))
     if (budget is not None) + (phi is not None) + single != 1:
         raise UserError(
@@ -261,6 +266,12 @@ def _print_fit(baseline: AnyNetwork, fit: Fit, budget: Budget, predictor: Predic
     for limit in fit.limits:
         bound = "  (binding)" if limit.name == fit.binding and len(fit.limits) > 1 else ""
         console.print(f"budget: {limit}{bound}", markup=False)
+    if budget.ram is not None and isinstance(fit.network, Network):
+        console.print(
+            "RAM is that of the int8 network's maps. TensorFlow Lite Micro's interpreter needs up to "
+            f"{si(interpreter_bytes(fit.network))}B more for its records; the program's stack and code are not counted",
+            markup=False,
+        )
     if fit.measured is not None:
         console.print(f"the latency is {fit.measured}", markup=False)
     if fit.steps:

@@ -10,9 +10,11 @@ from triscale.errors import UserError
 from triscale.families import FAMILIES, get
 from triscale.families.implied import implied_phi
 from triscale.families.published import PublishedNetwork
+from triscale.network.arena import flash_bytes, ram_bytes
 from triscale.network.cost import Cost, cost, si
 from triscale.network.custom import AnyNetwork, CustomNetwork
 from triscale.network.describe import describe_parts
+from triscale.network.spec import Network
 from triscale.scaling.apply import scale, scale_by_law
 from triscale.scaling.law import EFFICIENTNET
 from triscale.scaling.named_laws import NAMED_LAWS, phi_of_member
@@ -64,6 +66,11 @@ def show(network: str, /, *, lite: LiteOption = False, memory: int | None = None
         f"{si(figures.buffers)} {_buffers(resolved)}; {si(figures.size_bytes)}B as float32",
         style="dim",
     )
+    if isinstance(resolved, Network):
+        console.print(
+            f"int8 on a microcontroller: {si(ram_bytes(resolved))}B RAM, {si(flash_bytes(resolved))}B flash",
+            style="dim",
+        )
     if needs is not None:
         console.print(
             f"memory with batch size {needs.batch}: {si(needs.inference.total_bytes)}B for inference, "

@@ -94,8 +94,8 @@ def fit(
     ----------
     budget
         Limits such as 400M (MACs), "5M params", "8M activations", 20MB (weights), "30MB memory" (of inference), "4GB
-        training memory" or, with a profile, 20ms; the network meets all of them. Or a kind
-        of device: pi, phone, browser, tablet, laptop or server.
+        training memory", "256KB ram" and "1MB flash" (int8 on a microcontroller) or, with a profile, 20ms; the network
+        meets all of them. Or a kind of device: pi, phone, browser, tablet, laptop or server.
     baseline
         The network to scale: a published name, a JSON file or package.module:function; by default the network of
         --weights, or efficientnet_b0; resnet18 with --from-scratch.

@@ -269,6 +269,24 @@ def with_classes(network: AnyNetwork, classes: int | None) -> AnyNetwork:
     return network.replace(classes=classes)
 
 
+def with_channels(network: AnyNetwork, channels: int | None) -> AnyNetwork:
+    """Return a network for images with the number of channels of ``--channels``, if that was given.
+
+    Raises:
+        UserError: The number is less than 1, or the network is a custom model.
+    """
+    if channels is None:
+        return network
+    if channels < 1:
+        raise UserError(f"--channels {channels}: an image has 1 or more channels; give 1 for gray images")
+    if isinstance(network, CustomNetwork):
+        raise UserError(
+            f"--channels {channels}: the channels of a custom model such as {network.name} are those that its function "
+            "gives it; change them there"
+        )
+    return network.replace(in_channels=channels)
+
+
 def cost_of_any(network: AnyNetwork) -> Cost:
     """Return the cost of a network; a custom model is traced, which requires torch."""
     if isinstance(network, CustomNetwork):

@@ -72,7 +72,7 @@ def fit_any(
         BudgetError: The budget cannot be met, or limits the memory of a custom model.
     """
     if isinstance(network, CustomNetwork):
-        if budget.memory is not None or budget.training_memory is not None:
+        if any(limit is not None for limit in (budget.memory, budget.training_memory, budget.ram, budget.flash)):
             raise BudgetError(
                 f"memory is not limited for custom models such as {network.name}; limit MACs, parameters or "
                 "activations, for example with --budget 400M"

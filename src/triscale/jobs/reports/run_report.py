@@ -186,7 +186,7 @@ def _verdict(
 
 
 def _allowed(limit: Limit) -> str:
-    has_unit = limit.name in ("latency", "memory", "training_memory")
+    has_unit = limit.name in ("latency", "memory", "training_memory", "ram", "flash")
     return format_cost(limit.name, limit.requested) if has_unit else si(limit.requested)
 
 
