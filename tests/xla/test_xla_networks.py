@@ -42,14 +42,20 @@ QUICK = ("efficientnet_b0", "mobilenet_v4_conv_small", "regnety_200mf")
 
 
 def module_of(network: Network, seed: int = 0) -> torch.nn.Module:
-    """Return a module whose batch norm does something, and whose weights are not tiny."""
+    """Return a module with random weights whose batch norm has the statistics of some images.
+
+    With other statistics, the maps of deep networks grow by orders of magnitude, and float32 itself is off by percents.
+    """
     torch.manual_seed(seed)
-    model = build(network)
-    for name, value in model.state_dict().items():
-        if name.endswith("running_mean"):
-            value.normal_(0, 0.1)
-        if name.endswith("running_var"):
-            value.uniform_(0.5, 1.5)
+    model = build(network.replace(dropout=0.0, drop_path=0.0)).train()
+    norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    usual = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 1.0
+    with torch.no_grad():
+        model(pixels(network, images=8, seed=2))
+    for norm, momentum in zip(norms, usual, strict=True):
+        norm.momentum = momentum
     return model.eval()
 
 
@@ -98,8 +104,8 @@ def test_every_published_network_equals_that_of_torch(name):
 def check_maps(network: Network) -> None:
     """Compare logits and feature maps with those of the torch module in float64.
 
-    The allowed error is 1e-5, or what the torch module in float32 has, which saturating activations in deep networks
-    raise above that.
+    The allowed error is 1e-5, or twice what the torch module has in float32: that is rounding, too, and reaches 3e-5 in
+    the deepest networks.
     """
     model, exact = module_of(network), module_of(network).double()
     root, (params, statistics), images = lower(network), arrays_of(model), pixels(network)
@@ -112,7 +118,7 @@ def check_maps(network: Network) -> None:
     found = jax.jit(both)(params, statistics, last(images))
     assert [maps.shape for maps in found] == [tuple(maps.shape) for maps in expected]
     for ours, theirs, reference in zip(found, usual, expected, strict=True):
-        assert relative_error(ours, reference) < 1e-5 + relative_error(theirs.numpy(), reference)
+        assert relative_error(ours, reference) < max(1e-5, 2 * relative_error(theirs.numpy(), reference))
 
 
 def maps_of(model: torch.nn.Module, images: torch.Tensor) -> list[torch.Tensor]:
