@@ -7,7 +7,11 @@ import pytest
 # Read when JAX starts, which no other conftest does.
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
 
-pytest.importorskip("jax", reason="the XLA engine needs JAX: pip install 'triscale[xla]'")
+try:
+    import jax  # noqa: F401
+except ImportError:
+    # The files import JAX; test_jax_installed.py remains, and is skipped with the reason.
+    collect_ignore_glob = ["test_xla_*.py"]
 
 
 @pytest.fixture(scope="session", autouse=True)
