@@ -7,11 +7,11 @@
 
 Each network is written as TensorFlow operations with random weights (batch norm included), converted by TensorFlow's
 converter to a full int8 file, and loaded by the interpreter of the ``tflite-micro`` package, which prints what its
-allocator has handed out. The graph is written anew here and not taken from Triscale's int8 graph. With ``--files``, the
+allocator has handed out. The graph is written again here, not taken from Triscale's int8 graph. With ``--files``, the
 files of another converter are compared, which ``benchmarks/arena_files.py`` writes.
 
 The interpreter's ``head`` are the maps and scratch memory, which a budget of RAM limits; its ``tail`` are the records
-that it keeps beside them, on this machine with 8 bytes for each pointer. ``flash`` is the size of the file.
+that it keeps besides them, on this machine with 8 bytes for each pointer. ``flash`` is the size of the file.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 ``ram_bytes`` is the arena of maps that TensorFlow Lite Micro plans: the image, the output of each operator, and the
 scratch memory of its reference kernels (MEAN has some; those of other libraries, such as CMSIS-NN, may need more). It
-is not the records that the interpreter keeps beside the maps (``interpreter_bytes``), the stack, or the program.
+is not the records that the interpreter keeps in addition (``interpreter_bytes``), the stack, or the program.
 ``flash_bytes`` is the LiteRT file, not the program that runs it.
 
 ``benchmarks/arena.py`` compares all three with TensorFlow Lite Micro's interpreter.
@@ -154,7 +154,7 @@ def flash_of(graph: Int8Graph) -> int:
 
 
 def interpreter_bytes(network: Network, pointer: int = 4) -> int:
-    """Return the bytes that TensorFlow Lite Micro's interpreter keeps in its arena beside the maps, at most.
+    """Return the bytes that TensorFlow Lite Micro's interpreter keeps in its arena in addition to the maps, at most.
 
     They are a record of each tensor and operator, and a multiplier and a shift for each output channel. Other engines
     have them in flash, or generate code instead.

@@ -49,6 +49,9 @@ class TrainingEngine(Protocol):
     def skip(self) -> None:
         """Leave out a step; its loss counts as none."""
 
+    def reset_tally(self) -> None:
+        """Begin the sums of an epoch again; the count of consecutive skipped steps continues."""
+
     def read_losses(self) -> None:
         """Make the sums of losses in ``state`` current."""
 

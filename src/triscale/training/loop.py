@@ -259,8 +259,7 @@ def _finish_epoch(loop: _Loop) -> Epoch:
         skipped_steps=int(skipped_steps),
     )
     state.history.append(finished)
-    state.tally[:3] = 0  # the count of consecutive skipped steps continues in the next epoch
-    loop.engine.write_state()
+    loop.engine.reset_tally()
     # A tie replaces pretrained weights: label smoothing alone raises the loss of whatever is trained with it.
     ties = state.best is not None and state.best == state.initial and finished.val_score == state.best.val_score
     if ties or finished.is_better_than(state.best):

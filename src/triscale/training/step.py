@@ -95,6 +95,10 @@ class Stepper:
         self.state.recent[self.state.step % WINDOW] = float("nan")
         self.state.step += 1
 
+    def reset_tally(self) -> None:
+        """Begin the sums of an epoch again; the count of consecutive skipped steps continues."""
+        self.state.tally[:3] = 0
+
     def read_losses(self) -> None:
         """Do nothing: ``state`` is what the steps change."""
 

@@ -54,7 +54,7 @@ def convolve(node: Convolution, maps: Array, kernel: Array, bias: Array | None, 
 
 
 def precision_of(dtype: jnp.dtype) -> lax.Precision:
-    """Return the precision of matrix products: TPUs and GPUs round the factors of float32 products unless told."""
+    """Return the precision of matrix products: by default, TPUs and GPUs round the factors in float32."""
     return lax.Precision.HIGHEST if dtype == jnp.float32 else lax.Precision.DEFAULT
 
 

@@ -12,7 +12,7 @@ from triscale.report.draw.svg import Picture, draw, plot_area
 from triscale.results.robustness import Robustness
 
 _SPREAD = 0.06
-"""Points of one strength are drawn beside each other, so that their intervals do not overlap."""
+"""Points of one strength are drawn next to each other, so that their intervals do not overlap."""
 
 
 def corruption_figure(result: Robustness) -> Picture:

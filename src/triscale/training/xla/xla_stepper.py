@@ -70,7 +70,7 @@ class XlaStepper:
     def __init__(self, task: TrainingTask, context: ExecutionContext, devices: list[jax.Device] | None = None) -> None:
         assert isinstance(task.model, Classifier), "custom models are refused before"
         self.state: State = new_state(task.model, task.recipe, CPU)
-        self._recipe, self._seed, self._group = task.recipe, task.seed, context.group
+        self._recipe, self._group = task.recipe, context.group
         self._mesh = mesh_of(task.recipe, devices)
         context.progress.note(f"training on {describe_mesh(self._mesh)} with XLA; it compiles in the first step")
         params = dict(self.state.model.named_parameters())
@@ -97,6 +97,7 @@ class XlaStepper:
         # Not one cache for all trainings: a compiled step keeps its plan.
         self._compiled = lru_cache(maxsize=None)(partial(compile_step, self._plan, self._mesh))
         self._device: DeviceState
+        self._is_current = True
         self._norm_updates = 0
         self._classify = jax.jit(partial(_logits, self._plan))
         self.begin_stage(task.recipe.progressive.stages - 1)
@@ -134,21 +135,33 @@ class XlaStepper:
             self._device = step(self._device, given, numbers)
         except jax.errors.JaxRuntimeError as error:
             raise self._failed(error) from error
+        self._is_current = False
         self.state.step += 1
 
     def skip(self) -> None:
         """Leave out a step; its loss counts as none."""
         index = self.state.step % len(self.state.recent)
         self._device = self._device._replace(recent=self._device.recent.at[index].set(jnp.nan))
+        self._is_current = False
         self.state.step += 1
+
+    def reset_tally(self) -> None:
+        """Begin the sums of an epoch again; the count of consecutive skipped steps continues."""
+        self.state.tally[:3] = 0
+        self._device = self._device._replace(tally=self._device.tally.at[:3].set(0))
 
     def read_losses(self) -> None:
         """Copy the sums of losses to the host copy; waits for the devices."""
-        for name in ("tally", "recent"):
-            getattr(self.state, name).copy_(_from_device(self._fetched(getattr(self._device, name))))
+        self._copy_losses(*self._fetched((self._device.tally, self._device.recent)))
+
+    def _copy_losses(self, tally: NDArray[Any], recent: NDArray[Any]) -> None:
+        self.state.tally.copy_(_from_device(tally))
+        self.state.recent.copy_(_from_device(recent))
 
     def read_state(self) -> None:
-        """Copy the whole state to the host copy; waits for the devices."""
+        """Copy the whole state to the host copy, unless it is the same; waits for the devices."""
+        if self._is_current:
+            return
         state, device, plan = self.state, self._fetched(self._device), self._plan
         live, average = state.model.state_dict(), state.average.model.state_dict()
         _copy_parts(plan.params, device.params, live)
@@ -164,7 +177,8 @@ class XlaStepper:
             for key, values in device.optimizer.items():
                 value = values if key == STEP else values[part].reshape(shape)
                 state.optimizer.state[parameter][key] = _from_device(value)
-        self.read_losses()
+        self._copy_losses(device.tally, device.recent)
+        self._is_current = True
 
     def write_state(self) -> None:
         """Copy the host copy to the devices, after it was restored or changed."""
@@ -183,6 +197,7 @@ class XlaStepper:
         # Copies, since the first step reuses the memory of the arrays, which may be that of the tensors.
         copied = jax.tree.map(partial(_on_every_device, NamedSharding(self._mesh, _REPLICATED)), device)
         self._device = DeviceState._make(copied)
+        self._is_current = True
 
     def averaged(self) -> nn.Module:
         """Return a module that classifies with the averaged weights, on the devices of this host."""
