@@ -162,7 +162,7 @@ def test_content_is_complete_without_javascript(browser, page):
     try:
         browser.open(page)
         assert network_maps(browser, ".class-card") == 10
-        assert network_maps(browser, ".drawing svg") == 8
+        assert network_maps(browser, ".drawing svg") == 9
         assert browser.evaluate("document.querySelectorAll('button, .tip').length") == 0
         titles = browser.evaluate("[...document.querySelectorAll('#cost .mark title')].map(title => title.textContent)")
         assert len(titles) == 1 + len(samples.TOP1)
