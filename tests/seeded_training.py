@@ -13,14 +13,14 @@ from triscale.training.task import BatchSource, TrainingTask
 CONTRACT = Preprocessing(resolution=16)
 
 
-def feed(seed: int = 0, steps: int = 4, batch: int = 8) -> BatchSource:
+def feed(seed: int = 0, steps: int = 4, batch: int = 8, side: int = CONTRACT.resolution) -> BatchSource:
     """Batches that are a function of (epoch, step)."""
 
     def batches(epoch: int, first: int):
         for step in range(first, steps):
             rng = np.random.default_rng((seed, epoch, step))
             labels = torch.from_numpy(rng.integers(0, 3, batch))
-            images = rng.integers(0, 200, (batch, 3, 16, 16), dtype=np.uint8)
+            images = rng.integers(0, 200, (batch, 3, side, side), dtype=np.uint8)
             images[np.arange(batch), labels.numpy()] += 50
             yield Batch(torch.from_numpy(images), labels, torch.arange(batch))
 

@@ -30,7 +30,7 @@ def small():
 
     return Network(
         name="small",
-        stem=Stem(width=8),
+        stem=Stem(width=8, max_pool=True),
         stages=(Stage(block=MBConv(expansion=2, kernel=3, se_ratio=0.25), width=8, repeats=2, stride=2),),
         head=Head(width=16),
         resolution=16,

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from triscale.errors import JobError
 from triscale.network.lower import lower
 from triscale.network.tree import block_paths
 from triscale.nn.classifier import Classifier
@@ -78,14 +79,32 @@ def release_memory(device: torch.device) -> None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an exception of torch, oneDNN or Python reports that memory ran out.
+    """Return whether an exception of torch, oneDNN, XLA or Python reports that memory ran out.
 
     Example:
         >>> is_out_of_memory(RuntimeError("CUDA out of memory"))
         True
     """
     is_named = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    return is_named or any(words in str(error) for words in _WORDS)
+    text = str(error).lower()
+    return is_named or any(words in text for words in _WORDS)
+
+
+def recomputation_note(images: int, checkpoint_level: int, max_level: int = MAX_CHECKPOINT_LEVEL) -> str:
+    """Return the sentence about a micro-batch of ``images`` that is now computed at a higher level."""
+    return (
+        f"{images} images at a time do not fit into memory; activation checkpointing is now at level "
+        f"{checkpoint_level} of {max_level}: slower, with the same result"
+    )
+
+
+def memory_error(images: int, micro_batches: int) -> JobError:
+    """Return the error of a micro-batch of ``images`` that does not fit at any level."""
+    return JobError(
+        f"a micro-batch of {images} images does not fit into memory, even with activation checkpointing; start another "
+        f"run with more micro-batches, for example --set micro_batches={2 * micro_batches}, which computes batch-norm "
+        "statistics over fewer images"
+    )
 
 
 _WORDS = (
@@ -95,6 +114,7 @@ _WORDS = (
     "std::bad_alloc",
     "could not create a memory",
     "could not create a primitive",
-    "CUDNN_STATUS_ALLOC_FAILED",
-    "CUBLAS_STATUS_ALLOC_FAILED",
+    "cudnn_status_alloc_failed",
+    "cublas_status_alloc_failed",
+    "resource_exhausted",  # XLA
 )

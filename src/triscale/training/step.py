@@ -13,7 +13,6 @@ from torch.nn.parallel import DistributedDataParallel
 from torchvision.transforms import v2
 
 from triscale.data.images.transforms import normalize
-from triscale.errors import JobError
 from triscale.network.contract import Preprocessing
 from triscale.training.accelerator import has_bfloat16
 from triscale.training.distillation import Teacher, distilled
@@ -26,7 +25,14 @@ from triscale.training.losses import loss_of, multi_hot
 from triscale.training.objective import Objective
 from triscale.training.optim import set_learning_rate
 from triscale.training.recipe import Recipe
-from triscale.training.recompute import MAX_CHECKPOINT_LEVEL, is_out_of_memory, release_memory, with_recomputation
+from triscale.training.recompute import (
+    MAX_CHECKPOINT_LEVEL,
+    is_out_of_memory,
+    memory_error,
+    recomputation_note,
+    release_memory,
+    with_recomputation,
+)
 from triscale.training.schedule import ema_decay
 from triscale.training.state.state import State
 from triscale.training.transfer import freeze_norms
@@ -233,23 +239,13 @@ class Stepper:
                 in_step = isinstance(self.forward, DistributedDataParallel)
                 if not is_out_of_memory(error) or in_step or self.checkpoint_level == MAX_CHECKPOINT_LEVEL:
                     if is_out_of_memory(error):
-                        raise self._no_memory(len(labels)) from error
+                        raise memory_error(len(labels), self.recipe.micro_batches) from error
                     raise
             self.checkpoint_level += 1
             self.state.model.zero_grad(set_to_none=True)
             _restore(self.state.model, saved_buffers)
             release_memory(self.device)
-            self.on_message(
-                f"{len(labels)} images at a time do not fit into memory; activation checkpointing is now at level "
-                f"{self.checkpoint_level} of {MAX_CHECKPOINT_LEVEL}: slower, with the same result"
-            )
-
-    def _no_memory(self, images: int) -> JobError:
-        return JobError(
-            f"a micro-batch of {images} images does not fit into memory, even with activation checkpointing; start "
-            f"another run with more micro-batches, for example --set micro_batches={2 * self.recipe.micro_batches}, "
-            "which computes batch-norm statistics over fewer images"
-        )
+            self.on_message(recomputation_note(len(labels), self.checkpoint_level))
 
     def _forward_backward(
         self, number: int, images: Tensor, labels: Tensor, indices: Tensor | None, count: int

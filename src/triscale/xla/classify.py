@@ -10,10 +10,11 @@ so that weights and checkpoints pass between both engines unchanged. Departures 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import count
 from typing import NamedTuple, assert_never
+from zlib import crc32
 
 import jax
 import jax.numpy as jnp
@@ -87,9 +88,38 @@ def classify(
         >>> outcome.logits.shape
         (2, 1000)
     """
+    logits, new = compute_part(root, "", params, statistics, images, key=key, present=present, how=how)
+    return Outcome(logits.astype(jnp.float32), new)
+
+
+def compute_part(
+    node: tree.Node,
+    path: str,
+    params: Arrays,
+    statistics: Arrays,
+    maps: Array,
+    *,
+    key: Array | None = None,
+    present: Array | None = None,
+    how: Pass = EVALUATION,
+) -> tuple[Array, dict[str, Array]]:
+    """Compute a part of a network, such as a stage.
+
+    Args:
+        node: The node of the operation tree.
+        path: Where it is in the tree, such as ``stages.0``; empty for the root.
+        params: Its parameters, by their names in the network.
+        statistics: Likewise.
+        maps: ``[N, H, W, C]``, its input.
+        key: As for :func:`classify`; parts of a network are given the same.
+        present: Likewise.
+        how: Likewise.
+
+    Returns:
+        Its output and the running statistics.
+    """
     reader = _Reader(params, dict(statistics), how, key, present)
-    logits = reader.compute(root, "", images)
-    return Outcome(logits.astype(jnp.float32), reader.statistics)
+    return reader.compute(node, path, maps), reader.statistics
 
 
 def features(root: tree.Root, params: Arrays, statistics: Arrays, images: Array) -> list[Array]:
@@ -146,7 +176,6 @@ class _Reader:
     how: Pass
     key: Array | None
     present: Array | None
-    layers: Iterator[int] = field(default_factory=count)
 
     def compute(self, node: tree.Node, path: str, maps: Array) -> Array:  # noqa: PLR0912 - one case for each node
         """Apply a node to ``[N, H, W, C]``, or ``[N, C]`` after the pool."""
@@ -171,11 +200,11 @@ class _Reader:
                 product = jnp.matmul(maps.astype(dtype), weight.T.astype(dtype), precision=precision_of(dtype))
                 return product + self.params[f"{path}.bias"].astype(dtype)
             case tree.Dropout():
-                return self._drop(maps, node.rate * self.how.dropout, maps.shape)
+                return self._drop(path, maps, node.rate * self.how.dropout, maps.shape)
             case tree.SqueezeExcite():
                 return maps * self._all(node, path, maps.mean((1, 2), keepdims=True))
             case tree.Residual():
-                branch = self._drop(self._all(node.body, path, maps), node.drop_rate, (len(maps), 1, 1, 1))
+                branch = self._drop(path, self._all(node.body, path, maps), node.drop_rate, (len(maps), 1, 1, 1))
                 direct = maps if node.shortcut is None else self.compute(
                     node.shortcut, join(path, tree.SHORTCUT), maps
                 )  # fmt: skip
@@ -191,12 +220,15 @@ class _Reader:
             maps = self.compute(child, join(path, name), maps)
         return maps
 
-    def _drop(self, values: Array, rate: float, shape: tuple[int, ...]) -> Array:
-        """Set elements, or whole samples, to zero with probability ``rate``, and scale the rest."""
+    def _drop(self, path: str, values: Array, rate: float, shape: tuple[int, ...]) -> Array:
+        """Set elements, or whole samples, to zero with probability ``rate``, and scale the rest.
+
+        The key of a layer depends on its path alone, so that parts of a network can be computed separately.
+        """
         if not self.how.training or not rate:
             return values
         assert self.key is not None, "training draws random numbers"
-        keep = jax.random.bernoulli(jax.random.fold_in(self.key, next(self.layers)), 1 - rate, shape)
+        keep = jax.random.bernoulli(jax.random.fold_in(self.key, crc32(path.encode())), 1 - rate, shape)
         return values * (keep.astype(values.dtype) / (1 - rate))
 
     def _normalize(self, node: tree.Normalization, path: str, maps: Array) -> Array:

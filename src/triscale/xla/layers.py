@@ -7,6 +7,7 @@ from typing import assert_never
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 from triscale.network.spec import ActivationKind, Padding
@@ -73,7 +74,7 @@ def _windows(maps: Array, combine: Callable[..., Array], initial: float, node: M
     pads = ((0, 0), *_pads(maps, node.kernel, node.stride, node.padding), (0, 0))
     window, strides = (1, node.kernel, node.kernel, 1), (1, node.stride, node.stride, 1)
     # The constant has the type of the maps, or JAX does not know the gradient.
-    reduced: Array = lax.reduce_window(maps, jnp.array(initial, maps.dtype), combine, window, strides, pads)
+    reduced: Array = lax.reduce_window(maps, np.array(initial, maps.dtype), combine, window, strides, pads)
     return reduced
 
 

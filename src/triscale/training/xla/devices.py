@@ -15,10 +15,18 @@ from triscale.places import cache_folder
 from triscale.training.distributed.group import Group
 from triscale.training.distributed.micro_batches import micro_batches_of
 from triscale.training.recipe import Recipe
-from triscale.training.xla.xla_step import AXIS
+from triscale.training.xla.xla_plan import AXIS
 
 PLATFORMS = {"auto": None, "cpu": "cpu", "cuda": "cuda", "tpu": "tpu"}
 """The platform of JAX for each kind of device that a user can name; None for the best that there is."""
+
+
+CPU_THREADS = 8
+"""Threads of the computations on a CPU.
+
+XLA takes as many as there are cores or simulated devices, and how it divides a convolution among them decides how it
+rounds. With a fixed number, the result does not depend on the machine, nor on up to this many simulated devices.
+"""
 
 
 def start_xla(device: str, group: Group) -> None:
@@ -30,17 +38,18 @@ def start_xla(device: str, group: Group) -> None:
 
     Raises:
         RecipeError: This machine does not have the device.
-        JobError: The hosts cannot be connected, or differ in their version of JAX.
+        JobError: The hosts cannot be connected.
     """
     if device not in PLATFORMS:
         raise RecipeError(f'the XLA engine has no device "{device}"; the devices are {", ".join(PLATFORMS)}')
     # JAX starts threads. A fork of this process could wait forever for a lock that one of them holds.
     multiprocessing.set_start_method("spawn", force=True)
+    os.environ.setdefault("NPROC", str(CPU_THREADS))  # read when JAX looks for its devices
     jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # a step has many functions
     if PLATFORMS[device] is not None:
         jax.config.update("jax_platforms", PLATFORMS[device])
     if group.size > 1 and not jax.distributed.is_initialized():
-        _check_versions(group)
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
         address = group.share_text(_free_address() if group.is_writer else "")
         try:
@@ -83,12 +92,6 @@ def describe_mesh(mesh: Mesh) -> str:
     kind = devices[0].device_kind
     text = f"{len(devices)} {kind} device{'s' if len(devices) > 1 else ''}"
     return text if hosts == 1 else f"{text} on {hosts} hosts"
-
-
-def _check_versions(group: Group) -> None:
-    versions = group.share_objects(jax.__version__)
-    if len(set(versions)) > 1:
-        raise JobError(f"the hosts have different versions of JAX: {', '.join(versions)}; install the same on all")
 
 
 def _free_address() -> str:

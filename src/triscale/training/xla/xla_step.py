@@ -13,18 +13,17 @@ devices:
 
 Every device then updates its own copy of the state, with equal results. Nothing in a step waits for the host.
 
-A step is three kinds of compiled functions: of one micro-batch on each device, called once for each; of their sum; and
-of the update. In one function, how the compiler fuses the parts, hence how they round, would depend on the number of
-devices. A loop over micro-batches inside of the function would do, but XLA computes convolutions in loops 20 times as
-slowly on CPUs.
+A step is three kinds of compiled functions: of the parts of a network, called for each micro-batch on every device
+(:mod:`triscale.training.xla.xla_gradients`); of their sum; and of the update. In one function, how the compiler fuses
+them, hence how they round, would depend on the number of devices. A loop over micro-batches inside of the function
+would do, but XLA computes convolutions in loops 20 times as slowly on CPUs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, cast
 
 import jax
 import jax.numpy as jnp
@@ -32,74 +31,10 @@ import numpy as np
 from jax import Array, lax
 from jax.sharding import Mesh, PartitionSpec
 
-from triscale.network.contract import Preprocessing
-from triscale.network.tree import Root
 from triscale.training.divergence import WINDOW
-from triscale.training.objective import Objective
-from triscale.training.recipe import Recipe
-from triscale.training.xla.flat import FlatLayout
-from triscale.training.xla.mixing import Mixing, mixed
-from triscale.training.xla.xla_losses import losses_of, targets_of
-from triscale.training.xla.xla_optimizers import FlatGroup, OptimizerState, Rates, updated
-from triscale.xla.classify import Pass, classify
-
-_STRICT = {"xla_allow_excess_precision": False}
-"""Round to bfloat16 wherever the program says so, instead of where operations happen not to be fused."""
-
-AXIS = "data"
-"""The only axis of the mesh: micro-batches are distributed along it, everything else is replicated."""
-
-
-class DeviceState(NamedTuple):
-    """Everything that a step changes; what a checkpoint has by name are vectors here.
-
-    Attributes:
-        params: All parameters.
-        statistics: All running statistics of batch norm.
-        average: Moving average of both, one after the other.
-        optimizer: State of the optimizer.
-        norm_updates: Number of updates of the statistics, int32.
-        tally: As in :class:`triscale.training.state.state.State`, float32.
-        recent: Likewise.
-    """
-
-    params: Array
-    statistics: Array
-    average: Array
-    optimizer: OptimizerState
-    norm_updates: Array
-    tally: Array
-    recent: Array
-
-
-class DevicePart(NamedTuple):
-    """One micro-batch for each of D devices, padded to equal size.
-
-    Attributes:
-        images: uint8 ``[D, N, H, W, C]``.
-        labels: int32 ``[D, N]``, or ``[D, N, K]`` padded with -1.
-        sizes: int32 ``[D]``: how many images of each micro-batch, from the first on, are not padding.
-    """
-
-    images: Array
-    labels: Array
-    sizes: Array
-
-
-class Numbers(NamedTuple):
-    """The numbers of a step: arrays, so that they do not make XLA compile again.
-
-    Attributes:
-        step: The step, counted from 0.
-        images: Number of images of the batch.
-        rates: The learning rates.
-        decay: Decay of the moving average.
-    """
-
-    step: Array
-    images: Array
-    rates: Rates
-    decay: Array
+from triscale.training.xla.xla_gradients import MicroBatchResult, compile_gradients
+from triscale.training.xla.xla_optimizers import updated
+from triscale.training.xla.xla_plan import AXIS, STRICT, DevicePart, DeviceState, Numbers, StepPlan, Variant
 
 
 class BatchResult(NamedTuple):
@@ -116,161 +51,77 @@ class BatchResult(NamedTuple):
     losses: Array
 
 
-class Variant(NamedTuple):
-    """What XLA compiles separately.
+class CompiledStep(Protocol):
+    """The function of a step."""
 
-    Attributes:
-        frozen_norms: Whether batch norm keeps its running statistics.
-        padded: Whether some micro-batches have padding.
-        dropout: Factor on the rates of dropout.
-        mixing: Mixup and CutMix.
-    """
+    def __call__(
+        self,
+        state: DeviceState,
+        parts: Sequence[DevicePart],
+        numbers: Numbers,
+        *,
+        recompute: bool = False,
+        wait: bool = False,
+    ) -> DeviceState:
+        """Return the new state; the memory of the old one is reused.
 
-    frozen_norms: bool
-    padded: bool
-    dropout: float
-    mixing: Mixing
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepPlan:
-    """What is the same in all steps of a training.
-
-    Attributes:
-        root: The operation tree of the network.
-        recipe: How to train.
-        objective: What is learned.
-        preprocessing: How images become model input.
-        classes: Number of classes.
-        params: Where each parameter lies in the vector of all.
-        statistics: Likewise, of batch norm.
-        groups: Parts of the vector of parameters with their options.
-        dtype: Type of the operands of convolutions.
-        key: Random key of the training.
-    """
-
-    root: Root
-    recipe: Recipe
-    objective: Objective
-    preprocessing: Preprocessing
-    classes: int
-    params: FlatLayout
-    statistics: FlatLayout
-    groups: tuple[FlatGroup, ...]
-    dtype: jnp.dtype
-    key: Array
-
-
-CompiledStep = Callable[[DeviceState, Sequence[DevicePart], Numbers], DeviceState]
+        Args:
+            state: The state before the step.
+            parts: The micro-batches of every device in order.
+            numbers: The numbers of the step.
+            recompute: Whether to need less memory and more time; the result is the same.
+            wait: Whether to wait for the gradients, so that a failure to compute them leaves ``state`` as it was.
+        """
 
 
 def compile_step(plan: StepPlan, mesh: Mesh, variant: Variant) -> CompiledStep:
-    """Return the function of a step; it reuses the memory of the state that it is given.
+    """Return the function of a step.
 
-    It takes the micro-batches of every device in order. A step with a non-finite loss or gradient leaves parameters,
+    A step with a non-finite loss or gradient leaves parameters,
     statistics, average and optimizer as they were.
+
+    Args:
+        plan: What to compute.
+        mesh: The devices.
+        variant: What differs between steps.
     """
-    everywhere, divided = PartitionSpec(), PartitionSpec(AXIS)
-    each = plan.recipe.micro_batches // mesh.size
-    # check_vma=False: gradients of replicated parameters stay local, since their sum has a fixed order.
-    of_micro_batch = jax.shard_map(
-        partial(_micro_batch, plan, variant, each),
+    summed = jax.shard_map(
+        partial(_summed, plan, mesh.size),
         mesh=mesh,
-        in_specs=(everywhere, everywhere, divided, everywhere, everywhere),
-        out_specs=divided,
+        in_specs=PartitionSpec(AXIS),
+        out_specs=PartitionSpec(),
         check_vma=False,
     )
-    summed = jax.shard_map(
-        partial(_summed, plan, mesh.size), mesh=mesh, in_specs=divided, out_specs=everywhere, check_vma=False
-    )
-    compute = jax.jit(of_micro_batch, compiler_options=_STRICT)
-    add = jax.jit(summed, compiler_options=_STRICT)
-    update = jax.jit(partial(_updated_state, plan, variant), donate_argnums=0, compiler_options=_STRICT)
+    compute = compile_gradients(plan, mesh, variant)
+    add = jax.jit(summed, compiler_options=STRICT)
+    update = jax.jit(partial(_updated_state, plan, variant), donate_argnums=0, compiler_options=STRICT)
 
-    def step(state: DeviceState, parts: Sequence[DevicePart], numbers: Numbers) -> DeviceState:
+    def step(
+        state: DeviceState,
+        parts: Sequence[DevicePart],
+        numbers: Numbers,
+        *,
+        recompute: bool = False,
+        wait: bool = False,
+    ) -> DeviceState:
         results = [
-            compute(state.params, state.statistics, part, np.int32(index), numbers) for index, part in enumerate(parts)
+            compute(state.params, state.statistics, part, cast(Array, np.int32(index)), numbers, recompute=recompute)
+            for index, part in enumerate(parts)
         ]
-        new: DeviceState = update(state, numbers, add(results))
+        total = add(results)
+        if wait:
+            jax.block_until_ready(total)
+        new: DeviceState = update(state, numbers, total)
         return new
 
     return step
 
 
-def prepared(images: Array, preprocessing: Preprocessing) -> Array:
-    """Normalize uint8 images ``[..., H, W, C]`` to float32, as the torch engine does."""
-    mean, std = jnp.array(preprocessing.mean), jnp.array(preprocessing.std)
-    return (images.astype(jnp.float32) / 255 - mean) / std
-
-
-class _Local(NamedTuple):
-    """What one micro-batch of each device gives: gradients and weighted statistics ``[D, ...]``, losses ``[D, N]``."""
-
-    vectors: Array
-    losses: Array
-
-
-def _micro_batch(
-    plan: StepPlan,
-    variant: Variant,
-    each: int,
-    flat_params: Array,
-    flat_statistics: Array,
-    parts: DevicePart,
-    index: Array,
-    numbers: Numbers,
-) -> _Local:
-    params, statistics = plan.params.split(flat_params), plan.statistics.split(flat_statistics)
-    part = DevicePart(*(array[0] for array in parts))
-    number = lax.axis_index(AXIS) * each + index
-    key = jax.random.fold_in(jax.random.fold_in(plan.key, numbers.step + 1), number)
-    loss = partial(_loss, plan, variant, statistics, part, numbers.images, key)
-    (_, (losses, new)), gradients = jax.value_and_grad(loss, has_aux=True)(params)
-    # Statistics are averaged over the images of the batch; gradients are already divided by its size.
-    weighted = plan.statistics.join(new) * (part.sizes / numbers.images)
-    return _Local(jnp.concatenate([plan.params.join(gradients), weighted])[None], losses[None])
-
-
-def _summed(plan: StepPlan, devices: int, results: Sequence[_Local]) -> BatchResult:
+def _summed(plan: StepPlan, devices: int, results: Sequence[MicroBatchResult]) -> BatchResult:
     local = _tree_sum(jnp.concatenate([result.vectors for result in results]))
     total = _over_devices(local, devices, in_order=plan.recipe.grad_reduction == "deterministic")
     losses = lax.all_gather(jnp.concatenate([result.losses for result in results]), AXIS, tiled=True)
     return BatchResult(total[: plan.params.size], total[plan.params.size :], losses)
-
-
-def _loss(
-    plan: StepPlan,
-    variant: Variant,
-    statistics: dict[str, Array],
-    part: DevicePart,
-    count: Array,
-    key: Array,
-    params: dict[str, Array],
-) -> tuple[Array, tuple[Array, dict[str, Array]]]:
-    """Return the share of a micro-batch in the mean loss, with the losses of its images and the new statistics."""
-    in_batch = plan.recipe.norm_over == "batch" and plan.recipe.micro_batches > 1
-    present = jnp.arange(len(part.labels)) < part.sizes
-    of_mixing, of_layers = jax.random.split(key)
-    images = prepared(part.images, plan.preprocessing)
-    targets = targets_of(part.labels, plan.classes)
-    images, targets = mixed(of_mixing, images, targets, part.sizes, variant.mixing)
-    outcome = classify(
-        plan.root,
-        params,
-        statistics,
-        images,
-        key=of_layers,
-        present=present if variant.padded else None,
-        how=Pass(
-            training=True,
-            batch_norms=not variant.frozen_norms,
-            dropout=variant.dropout,
-            dtype=plan.dtype,
-            axis=AXIS if in_batch else None,
-        ),
-    )
-    losses = jnp.where(present, losses_of(plan.objective, outcome.logits, targets), 0)
-    return losses.sum() / count, (losses, outcome.statistics)
 
 
 def _tree_sum(rows: Array) -> Array:

@@ -28,6 +28,7 @@ from triscale.training.context import CPU, ExecutionContext
 from triscale.training.distributed.micro_batches import micro_batch_slices
 from triscale.training.evaluate import LabeledBatch
 from triscale.training.recipe import Precision
+from triscale.training.recompute import is_out_of_memory, memory_error, recomputation_note
 from triscale.training.schedule import ema_decay
 from triscale.training.state.state import State, new_state
 from triscale.training.step import seed_of
@@ -36,16 +37,8 @@ from triscale.training.xla.devices import describe_mesh, mesh_of
 from triscale.training.xla.flat import FlatLayout
 from triscale.training.xla.mixing import Mixing
 from triscale.training.xla.xla_optimizers import STEP, FlatGroup, ParameterOptions, Rates, initial_state
-from triscale.training.xla.xla_step import (
-    AXIS,
-    CompiledStep,
-    DevicePart,
-    DeviceState,
-    Numbers,
-    StepPlan,
-    Variant,
-    compile_step,
-)
+from triscale.training.xla.xla_plan import AXIS, STRICT, DevicePart, DeviceState, Numbers, StepPlan, Variant
+from triscale.training.xla.xla_step import CompiledStep, compile_step
 from triscale.xla.classify import classify
 
 _COUNTER = "num_batches_tracked"
@@ -72,7 +65,8 @@ class XlaStepper:
         self.state: State = new_state(task.model, task.recipe, CPU)
         self._recipe, self._group = task.recipe, context.group
         self._mesh = mesh_of(task.recipe, devices)
-        context.progress.note(f"training on {describe_mesh(self._mesh)} with XLA; it compiles in the first step")
+        self._note = context.progress.note
+        self._note(f"training on {describe_mesh(self._mesh)} with XLA; it compiles in the first step")
         params = dict(self.state.model.named_parameters())
         # The parameters of a group of the optimizer lie together.
         ordered, groups = _groups(self.state)
@@ -96,10 +90,12 @@ class XlaStepper:
         )
         # Not one cache for all trainings: a compiled step keeps its plan.
         self._compiled = lru_cache(maxsize=None)(partial(compile_step, self._plan, self._mesh))
+        self._recomputes, self._taken = False, set[tuple[CompiledStep, bool]]()
+        self._shares_memory = self._mesh.devices.flat[0].platform == "cpu"
         self._device: DeviceState
         self._is_current = True
         self._norm_updates = 0
-        self._classify = jax.jit(partial(_logits, self._plan))
+        self._classify = jax.jit(partial(_logits, self._plan), compiler_options=STRICT)
         self.begin_stage(task.recipe.progressive.stages - 1)
         self.write_state()
 
@@ -127,16 +123,32 @@ class XlaStepper:
         """
         given, padded = self._to_devices(batch, count)
         variant = Variant(only_head or frozen_norms, padded, self._dropout, self._mixing)
-        step: CompiledStep = self._compiled(variant)
         decay = ema_decay(self._recipe, self.state.step) if self._recipe.ema_decay else 0.0
         rates = Rates(_number(rate), _number(0.0 if only_head else rate))
         numbers = Numbers(_number(self.state.step), _number(count), rates, _number(decay))
-        try:
-            self._device = step(self._device, given, numbers)
-        except jax.errors.JaxRuntimeError as error:
-            raise self._failed(error) from error
+        self._device = self._stepped(variant, given, numbers)
         self._is_current = False
         self.state.step += 1
+
+    def _stepped(self, variant: Variant, given: list[DevicePart], numbers: Numbers) -> DeviceState:
+        """Return the state after a step; if memory runs out, retry with more activation checkpointing."""
+        while True:
+            step: CompiledStep = self._compiled(variant)
+            # On TPUs and GPUs, a step that has been taken once fits, and later ones need not be waited for.
+            wait = self._shares_memory or (step, self._recomputes) not in self._taken
+            try:
+                new = step(self._device, given, numbers, recompute=self._recomputes, wait=wait)
+            except jax.errors.JaxRuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise _failure(error) from error
+                images = given[0].images.shape[1]
+                if self._recomputes:
+                    raise memory_error(images, self._recipe.micro_batches) from error
+            else:
+                self._taken.add((step, self._recomputes))
+                return new
+            self._recomputes = True
+            self._note(recomputation_note(images, 1, max_level=1))
 
     def skip(self) -> None:
         """Leave out a step; its loss counts as none."""
@@ -246,17 +258,7 @@ class XlaStepper:
         try:
             return jax.device_get(tree)
         except jax.errors.JaxRuntimeError as error:
-            raise self._failed(error) from error
-
-    def _failed(self, error: jax.errors.JaxRuntimeError) -> JobError:
-        text = " ".join(str(error).split())
-        if "RESOURCE_EXHAUSTED" in text:
-            more = 2 * self._recipe.micro_batches
-            return JobError(
-                f"a step does not fit into the memory of a device; start another run with --set micro_batches={more}, "
-                "which computes batch-norm statistics over fewer images"
-            )
-        return JobError(f"XLA could not complete a step, for example because another host was lost: {text[:300]}")
+            raise _failure(error) from error
 
 
 class _Host:
@@ -294,7 +296,17 @@ class _OnDevices(nn.Module):
         self._batch = max(self._batch, -(-len(values) // self._local.number) * self._local.number)
         filled = np.zeros((self._batch, *values.shape[1:]), values.dtype)
         filled[: len(values)] = values
-        return _from_device(np.asarray(self._forward(self._local.divided(filled))))[: len(values)]
+        try:
+            return _from_device(np.asarray(self._forward(self._local.divided(filled))))[: len(values)]
+        except jax.errors.JaxRuntimeError as error:
+            raise _failure(error) from error
+
+
+def _failure(error: jax.errors.JaxRuntimeError) -> JobError:
+    if is_out_of_memory(error):
+        return JobError("a device has no memory left; free some, and run the same command to resume")
+    text = " ".join(str(error).split())
+    return JobError(f"XLA could not complete a step, for example because another host was lost: {text[:300]}")
 
 
 def _logits(plan: StepPlan, average: Array, images: Array) -> Array:
