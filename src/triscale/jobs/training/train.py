@@ -13,6 +13,7 @@ from triscale.data.pipeline.loader import Batch, TrainLoader, eval_batches
 from triscale.data.pipeline.split import Split
 from triscale.errors import RunError
 from triscale.jobs.core.run import RunFolder, RunSpec
+from triscale.jobs.training.host_images import check_same_images
 from triscale.jobs.training.initial_weights import load_initial_weights
 from triscale.jobs.training.staged_loader import StagedLoader
 from triscale.jobs.training.teacher import load_teacher
@@ -59,6 +60,7 @@ def train_run(
 
     Raises:
         RunError: The split is not that of the run.
+        JobError: The processes have different images.
         Interrupted: ``context.should_stop`` returned true; the same call resumes the training.
     """
     if split.digest != spec.split:
@@ -66,6 +68,7 @@ def train_run(
             f"{run.split_file} was changed after the run started; restore it, or start again with another --out"
         )
     group, checkpoints = context.group, Checkpoints(run.checkpoints)
+    check_same_images(split, group)
     seed_weights(spec.request.seed)
     model = build(spec.network)
     if group.is_writer and spec.request.start is not None and checkpoints.newest() is None:
