@@ -78,7 +78,7 @@ class Record(BaseModel, metaclass=_RecordType):
         """
         try:
             data = json.loads(text)
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        except (ValueError, RecursionError) as error:
             raise RecordError(f"{source} is not JSON ({error}); expected a {cls._title()}") from error
         if not isinstance(data, dict):
             raise RecordError(f"{source} holds a JSON {type(data).__name__}; expected a {cls._title()}, an object")

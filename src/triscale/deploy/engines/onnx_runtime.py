@@ -19,15 +19,26 @@ from triscale.deploy.engines.session import fixed_shape
 from triscale.deploy.exportable import Exportable
 from triscale.deploy.graph import INPUT, OUTPUT, network_graph
 from triscale.deploy.onnx_file import write_onnx
+from triscale.deploy.onnx_safety import check_onnx
 from triscale.errors import RecordError
 from triscale.network.input_size import ImageShape
+
+_REFUSALS = (
+    _state.Fail,
+    _state.InvalidArgument,
+    _state.InvalidGraph,
+    _state.InvalidProtobuf,
+    _state.NoSuchFile,
+    _state.NotImplemented,
+    _state.RuntimeException,
+)
 
 
 class OnnxSession:
     """An ONNX file of any origin, in ONNX Runtime on the CPU; its first input is the images.
 
     Raises:
-        RecordError: ONNX Runtime cannot read the file.
+        RecordError: The file is not safe to open, or ONNX Runtime cannot read it.
     """
 
     def __init__(self, file: Path, threads: int = 0) -> None:
@@ -35,9 +46,10 @@ class OnnxSession:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        check_onnx(file)
         try:
             self._session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-        except (_state.InvalidProtobuf, _state.InvalidGraph, _state.NoSuchFile, _state.Fail) as error:
+        except _REFUSALS as error:
             raise RecordError(f"{file} is not an ONNX file that ONNX Runtime can read") from error
         self.contract_text: str | None = dict(self._session.get_modelmeta().custom_metadata_map).get(CONTRACT_KEY)
         self._input = self._session.get_inputs()[0]
