@@ -18,12 +18,13 @@ const FILTERS = {
 
 // Decode a file to upright RGBA values; transparent pixels are drawn over gray.
 async function decode(file) {
-  const options = { imageOrientation: "from-image", colorSpaceConversion: "none" };
+  const options = { imageOrientation: "from-image", colorSpaceConversion: "none", premultiplyAlpha: "none" };
   const bitmap = await createImageBitmap(file, options);
   const canvas = document.createElement("canvas");
   canvas.width = bitmap.width;
   canvas.height = bitmap.height;
-  const context = canvas.getContext("2d", { willReadFrequently: true });
+  // Where there is a float16 canvas, blending rounds once; elsewhere half-transparent pixels may be one level off.
+  const context = canvas.getContext("2d", { willReadFrequently: true, colorType: "float16" });
   context.fillStyle = `rgb(${GRAY}, ${GRAY}, ${GRAY})`;
   context.fillRect(0, 0, canvas.width, canvas.height);
   context.drawImage(bitmap, 0, 0);
@@ -42,18 +43,19 @@ function planes({ data, width, height }, channels) {
   return found;
 }
 
-// Return the largest centered rectangle of a ratio, as left, top, right and bottom in fractions of pixels.
+// Return the largest centered rectangle of a ratio, as left, top, right and bottom in fractions of pixels. They are
+// rounded to 32 bits, as in Pillow.
 function centerBox(width, height, target, crop) {
   const gcd = (a, b) => (b ? gcd(b, a % b) : a), divisor = gcd(target.width, target.height);
   const across = target.width / divisor, down = target.height / divisor;
   const unit = crop * Math.min(width / across, height / down);
   const left = (width - unit * across) / 2, top = (height - unit * down) / 2;
-  return [left, top, left + unit * across, top + unit * down];
+  return [left, top, left + unit * across, top + unit * down].map(Math.fround);
 }
 
 // Return for each pixel of a resized row the first pixel that it is made of, and the weights of these.
 function weightsOf(size, low, high, target, filter) {
-  const scale = (high - low) / target, stretch = Math.max(1, scale);  // antialiasing: the filter grows with the pixels
+  const scale = Math.fround(high - low) / target, stretch = Math.max(1, scale);  // antialiasing: the filter grows with the pixels
   const support = filter.support * stretch, found = [];
   for (let index = 0; index < target; index++) {
     const center = low + (index + 0.5) * scale;
@@ -97,7 +99,7 @@ function resize(values, width, height, box, target, interpolation) {
 
 function nearest(values, width, box, target) {
   const places = (low, high, size) => {
-    const step = (high - low) / size, found = [];
+    const step = Math.fround(high - low) / size, found = [];
     for (let place = low + step * 0.5; found.length < size; place += step) found.push(Math.trunc(place));
     return found;
   };
