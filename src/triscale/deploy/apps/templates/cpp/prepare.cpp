@@ -64,40 +64,51 @@ std::vector<int> nearest_places(Range range, int target) {
 
 using Plane = std::vector<std::uint8_t>;
 
-// Resize a box of one channel, first along the rows and then along the columns, rounding to 8 bits after each.
-Plane resized(const Plane& values, int width, int height, Range across, Range down) {
-    const int target_width = contract::width, target_height = contract::height;
-    Plane result(std::size_t(target_width) * target_height);
-    if (contract::interpolation == "nearest") {
-        const auto columns = nearest_places(across, target_width), rows = nearest_places(down, target_height);
-        for (int y = 0; y < target_height; ++y) {
-            for (int x = 0; x < target_width; ++x) result[y * target_width + x] = values[std::size_t(rows[y]) * width + columns[x]];
-        }
-        return result;
-    }
-    const auto columns = parts_of(width, across, target_width), rows = parts_of(height, down, target_height);
-    const int top = rows.front().first, bottom = rows.back().first + int(rows.back().weights.size());
-    Plane narrow(std::size_t(target_width) * (bottom - top));
-    for (int y = top; y < bottom; ++y) {
-        for (int x = 0; x < target_width; ++x) {
-            const std::uint8_t* from = &values[std::size_t(y) * width + columns[x].first];
+Plane along_rows(const Plane& values, int width, const std::vector<Part>& parts) {
+    Plane result;
+    for (std::size_t row = 0; row < values.size(); row += width) {
+        for (const Part& part : parts) {
+            const std::uint8_t* from = &values[row + part.first];
             std::int64_t sum = 0;
-            for (const std::int64_t weight : columns[x].weights) sum += weight * *from++;
-            narrow[std::size_t(y - top) * target_width + x] = to_byte(sum);
-        }
-    }
-    for (int y = 0; y < target_height; ++y) {
-        for (int x = 0; x < target_width; ++x) {
-            const std::uint8_t* from = &narrow[std::size_t(rows[y].first - top) * target_width + x];
-            std::int64_t sum = 0;
-            for (const std::int64_t weight : rows[y].weights) {
-                sum += weight * *from;
-                from += target_width;
-            }
-            result[std::size_t(y) * target_width + x] = to_byte(sum);
+            for (const std::int64_t weight : part.weights) sum += weight * *from++;
+            result.push_back(to_byte(sum));
         }
     }
     return result;
+}
+
+Plane along_columns(const Plane& values, int width, const std::vector<Part>& parts) {
+    Plane result;
+    for (const Part& part : parts) {
+        for (int x = 0; x < width; ++x) {
+            std::size_t at = std::size_t(part.first) * width + x;
+            std::int64_t sum = 0;
+            for (const std::int64_t weight : part.weights) {
+                sum += weight * values[at];
+                at += width;
+            }
+            result.push_back(to_byte(sum));
+        }
+    }
+    return result;
+}
+
+// Resize a box of one channel along rows and columns, rounding to 8 bits after each. Pillow 13 begins with the columns
+// of tall images; earlier versions always begin with the rows, which may change a value by one.
+Plane resized(const Plane& values, int width, int height, Range across, Range down) {
+    if (contract::interpolation == "nearest") {
+        Plane result;
+        const auto columns = nearest_places(across, contract::width);
+        for (const int y : nearest_places(down, contract::height)) {
+            for (const int x : columns) result.push_back(values[std::size_t(y) * width + x]);
+        }
+        return result;
+    }
+    const auto columns = parts_of(width, across, contract::width), rows = parts_of(height, down, contract::height);
+    if (height > contract::height && height - contract::height > 2 * (width - contract::width)) {
+        return along_rows(along_columns(values, width, rows), width, columns);
+    }
+    return along_columns(along_rows(values, width, columns), contract::width, rows);
 }
 
 Plane plane_of(const Photo& photo, int channel) {

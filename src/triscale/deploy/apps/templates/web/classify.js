@@ -54,7 +54,7 @@ function centerBox(width, height, target, crop) {
 }
 
 // Return for each pixel of a resized row the first pixel that it is made of, and the weights of these.
-function weightsOf(size, low, high, target, filter) {
+function partsOf(size, low, high, target, filter) {
   const scale = Math.fround(high - low) / target, stretch = Math.max(1, scale);  // antialiasing: the filter grows with the pixels
   const support = filter.support * stretch, found = [];
   for (let index = 0; index < target; index++) {
@@ -72,29 +72,41 @@ function weightsOf(size, low, high, target, filter) {
 const roundAway = value => Math.trunc(value + (value < 0 ? -0.5 : 0.5));
 const toByte = sum => Math.min(255, Math.max(0, Math.floor((sum + 2 ** (BITS - 1)) / 2 ** BITS)));
 
-// Resize a box of one channel, first along the rows and then along the columns, rounding to 8 bits after each.
-function resize(values, width, height, box, target, interpolation) {
-  if (interpolation === "nearest") return nearest(values, width, box, target);
-  const filter = FILTERS[interpolation];
-  const columns = weightsOf(width, box[0], box[2], target.width, filter);
-  const rows = weightsOf(height, box[1], box[3], target.height, filter);
-  const top = rows[0].first, bottom = rows.at(-1).first + rows.at(-1).weights.length;
-  const narrow = new Uint8Array(target.width * (bottom - top)), found = new Uint8Array(target.width * target.height);
-  for (let y = top; y < bottom; y++) {
-    columns.forEach(({ first, weights }, x) => {
+function alongRows(values, width, height, parts) {
+  const found = new Uint8Array(parts.length * height);
+  for (let y = 0; y < height; y++) {
+    parts.forEach(({ first, weights }, x) => {
       let sum = 0;
       for (let i = 0; i < weights.length; i++) sum += values[y * width + first + i] * weights[i];
-      narrow[(y - top) * target.width + x] = toByte(sum);
+      found[y * parts.length + x] = toByte(sum);
     });
   }
-  rows.forEach(({ first, weights }, y) => {
-    for (let x = 0; x < target.width; x++) {
+  return found;
+}
+
+function alongColumns(values, width, parts) {
+  const found = new Uint8Array(width * parts.length);
+  parts.forEach(({ first, weights }, y) => {
+    for (let x = 0; x < width; x++) {
       let sum = 0;
-      for (let i = 0; i < weights.length; i++) sum += narrow[(first - top + i) * target.width + x] * weights[i];
-      found[y * target.width + x] = toByte(sum);
+      for (let i = 0; i < weights.length; i++) sum += values[(first + i) * width + x] * weights[i];
+      found[y * width + x] = toByte(sum);
     }
   });
   return found;
+}
+
+// Resize a box of one channel along rows and columns, rounding to 8 bits after each. Pillow 13 begins with the columns of
+// tall images; earlier versions always begin with the rows, which may change a value by one.
+function resize(values, width, height, box, target, interpolation) {
+  if (interpolation === "nearest") return nearest(values, width, box, target);
+  const filter = FILTERS[interpolation], shrinks = height > target.height;
+  const columns = partsOf(width, box[0], box[2], target.width, filter);
+  const rows = partsOf(height, box[1], box[3], target.height, filter);
+  if (shrinks && height - target.height > 2 * (width - target.width)) {
+    return alongRows(alongColumns(values, width, rows), width, target.height, columns);
+  }
+  return alongColumns(alongRows(values, width, height, columns), target.width, rows);
 }
 
 function nearest(values, width, box, target) {
