@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import http.server
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -12,13 +13,14 @@ import threading
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
 from conftest import COLORS
 from deploy.photos import smooth, write_photos
@@ -30,6 +32,7 @@ from triscale.deploy.apps.write_app import write_app
 from triscale.deploy.contract import Contract
 from triscale.deploy.engines import get_engine
 from triscale.deploy.exportable import Exportable
+from triscale.deploy.onnx_file import contract_entries
 from triscale.families import get
 from triscale.jobs.inference.predict import ImageClassifier, Prediction, prediction_of
 from triscale.network.contract import Confidence, Decision, Preprocessing
@@ -176,6 +179,16 @@ def test_order_of_resizing_is_that_of_pillow(width, height, name):
     assert np.abs(found - expected).max() * 255 * max(preprocessing.std) <= levels + 1e-3
 
 
+def test_photos_have_different_answers(model_of, photos):
+    """Otherwise a program that answers always the same would pass."""
+    for name in ("softmax", "labels"):
+        made = predictions(model_of(name, "onnxruntime"), photos)
+        values = np.array([[one.probability for one in sorted(each.classes, key=lambda c: c.name)] for each in made])
+        assert np.ptp(values, axis=0).max() > 0.1
+        assert {bool(one.unknown) for one in made} == {True, False}
+        assert len({one.prediction_set for one in made}) > 1
+
+
 @pytest.mark.parametrize("name", CONTRACTS)
 def test_python_program_agrees_with_predict(name, model_of, photos, tmp_path):
     folder = write_project("python", name, model_of, tmp_path / "python")
@@ -297,3 +310,113 @@ def test_cpp_program_agrees_with_predict(name, model_of, photos, tmp_path):
     found = printed("\n".join(lines[:-6]))
     for expected in predictions(model_of(name, "openvino"), photos, in_two_passes):
         check_same(found[expected.file], expected, CONTRACTS[name])
+
+
+KOTLIN = """
+package org.example.classifier
+
+import java.io.File
+import java.nio.ByteBuffer
+
+// Arguments: logits, then files of ARGB pixels with their width and height.
+fun main(arguments: Array<String>) {
+    val contract = Contract(
+        List(%(classes)d) { "" }, %(channels)d, %(height)d, %(width)d, doubleArrayOf(%(mean)s), doubleArrayOf(%(std)s),
+        %(crop)s, "%(interpolation)s", %(multi)s, %(thresholds)s, %(temperature)s, %(set)s, %(unknown)s
+    )
+    val found = answer(arguments[0].split(",").map { it.toFloat() }.toFloatArray(), contract)
+    println(found.probabilities.joinToString(","))
+    println(listOf(found.ranking, found.chosen, found.likely, found.unknown).joinToString(";"))
+    for (photo in arguments.drop(1)) {
+        val (file, width, height) = photo.split(":")
+        val pixels = ByteBuffer.wrap(File(file).readBytes()).asIntBuffer()
+        val values = prepare(IntArray(pixels.remaining()) { pixels[it] }, width.toInt(), height.toInt(), contract)
+        val bytes = ByteBuffer.allocate(4 * values.size)
+        values.forEach { bytes.putFloat(it) }
+        File("$file.input").writeBytes(bytes.array())
+    }
+}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (shutil.which("kotlinc") and shutil.which("java")), reason="Kotlin is not installed")
+@pytest.mark.parametrize("name", CONTRACTS)
+def test_kotlin_of_the_android_app_agrees_with_predict(name, model_of, photos, tmp_path):
+    folder = write_project("android", name, model_of, tmp_path / "android")
+    contract = CONTRACTS[name]
+    images, decision = contract.preprocessing, contract.decision
+    confidence = decision.confidence or Confidence(coverage=0.9, kept=0.9)
+    listed = decision.thresholds and f"doubleArrayOf({', '.join(map(str, decision.thresholds))})"
+    values = {
+        "classes": len(CLASSES), "channels": images.channels, "height": images.size.height, "width": images.size.width,
+        "mean": ", ".join(map(str, images.mean)), "std": ", ".join(map(str, images.std)), "crop": images.crop,
+        "interpolation": images.interpolation, "multi": str(decision.link == "sigmoid").lower(),
+        "thresholds": listed or "null", "temperature": decision.temperature,
+        "set": "null" if confidence.set_threshold is None else confidence.set_threshold,
+        "unknown": "null" if confidence.unknown_threshold is None else confidence.unknown_threshold,
+    }  # fmt: skip
+    (tmp_path / "Main.kt").write_text(KOTLIN % values)
+    sources = [next(folder.rglob(one)) for one in ("Contract.kt", "Preparation.kt", "Answer.kt")]
+    program = tmp_path / "program.jar"
+    command = ["kotlinc", *sources, tmp_path / "Main.kt", "-include-runtime", "-d", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    classifier = ImageClassifier.open(model_of(name, "onnxruntime"), 1)
+    given = []
+    for number, photo in enumerate(photos):
+        image = ImageOps.exif_transpose(Image.open(photo)).convert("RGBA")
+        file = tmp_path / f"{number}.argb"
+        file.write_bytes(np.asarray(image)[..., [3, 0, 1, 2]].tobytes())
+        given.append(f"{file}:{image.width}:{image.height}")
+    logits = torch.tensor([0.3, -0.2, 0.55, 0.5])
+    run = ["java", "-cp", program, "org.example.classifier.MainKt", ",".join(map(str, logits.tolist())), *given]
+    done = subprocess.run(run, capture_output=True, text=True, check=True)
+    first, second = done.stdout.splitlines()
+    expected = prediction_of(logits, CLASSES, decision, len(CLASSES))
+    by_name = {one.name: one.probability for one in expected.classes}
+    found = [float(value) for value in first.split(",")]
+    assert found == pytest.approx([by_name[one] for one in CLASSES], abs=1e-9)
+    ranking, chosen, likely, unknown = second.split(";")
+    assert json.loads(ranking) == [CLASSES.index(one.name) for one in expected.classes]
+    assert {CLASSES[index] for index in json.loads(chosen)} == set(expected.labels or [expected.classes[0].name])
+    members = None if likely == "null" else tuple(CLASSES[index] for index in json.loads(likely))
+    assert (members, unknown) == (expected.prediction_set, str(bool(expected.unknown)).lower())
+    for number, photo in enumerate(photos):
+        wanted = in_two_passes(classifier.read(photo), images)
+        values = np.fromfile(tmp_path / f"{number}.argb.input", ">f4").reshape(wanted.shape)
+        assert np.abs(values - wanted).max() < 1e-5, photo
+
+
+def test_android_project_is_well_formed(model_of, tmp_path):
+    contract = CONTRACTS["labels"]
+    folder = write_project("android", "labels", model_of, tmp_path / "android")
+    manifest = ElementTree.parse(folder / "app/src/main/AndroidManifest.xml").getroot()
+    name = "{http://schemas.android.com/apk/res/android}name"
+    assert manifest.find("uses-permission") is None
+    assert manifest.find("application/activity").attrib[name] == ".MainActivity"
+    strings = {one.attrib["name"] for one in ElementTree.parse(folder / "app/src/main/res/values/strings.xml").getroot()}
+    sources = {file.name: file.read_text() for file in folder.rglob("*.kt")}
+    for text in sources.values():
+        assert text.startswith("package org.example.classifier\n")
+        assert [text.count(one) for one in "({["] == [text.count(one) for one in ")}]"]
+        assert set(re.findall(r"R\.string\.(\w+)", text)) <= strings
+    for script in folder.rglob("*.kts"):
+        text = script.read_text()
+        assert [text.count(one) for one in "({["] == [text.count(one) for one in ")}]"]
+    check_facts(folder / "app/src/main/assets", contract)
+    asked = set(re.findall(r'"(\w+)"', sources["ContractFile.kt"])) - {"sigmoid"}
+    assert asked <= contract_entries(contract).keys()
+
+
+def check_facts(folder: Path, contract: Contract) -> None:
+    """The facts beside a model are those of its contract."""
+    facts = json.loads((folder / "model.json").read_text())
+    images = contract.preprocessing
+    assert facts["names"] == list(contract.classes)
+    assert facts["input_size"] == list(images.input_shape)
+    assert (facts["mean"], facts["std"]) == (list(images.mean), list(images.std))
+    assert (facts["crop"], facts["interpolation"]) == (images.crop, images.interpolation)
+    assert facts["activation"] == contract.decision.link
+    assert facts.get("thresholds") == (contract.decision.thresholds and list(contract.decision.thresholds))
+    assert facts.get("temperature", 1) == contract.decision.temperature
