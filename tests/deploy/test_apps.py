@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import http.server
 import json
+import plistlib
 import re
 import shutil
 import subprocess
@@ -22,15 +23,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from conftest import COLORS
 from deploy.photos import smooth, write_photos
 from serve.browser import CHROMIUM, browsing
-from triscale.cli.app import main
 from triscale.data.images.transforms import center_box, eval_transform, normalize
 from triscale.deploy.apps import APPS
 from triscale.deploy.apps.write_app import write_app
 from triscale.deploy.contract import Contract
-from triscale.deploy.engines import get_engine
+from triscale.deploy.engines import coreml, get_engine
 from triscale.deploy.exportable import Exportable
 from triscale.deploy.onnx_file import contract_entries
 from triscale.families import get
@@ -395,7 +394,9 @@ def test_android_project_is_well_formed(model_of, tmp_path):
     name = "{http://schemas.android.com/apk/res/android}name"
     assert manifest.find("uses-permission") is None
     assert manifest.find("application/activity").attrib[name] == ".MainActivity"
-    strings = {one.attrib["name"] for one in ElementTree.parse(folder / "app/src/main/res/values/strings.xml").getroot()}
+    strings = {
+        one.attrib["name"] for one in ElementTree.parse(folder / "app/src/main/res/values/strings.xml").getroot()
+    }
     sources = {file.name: file.read_text() for file in folder.rglob("*.kt")}
     for text in sources.values():
         assert text.startswith("package org.example.classifier\n")
@@ -407,6 +408,46 @@ def test_android_project_is_well_formed(model_of, tmp_path):
     check_facts(folder / "app/src/main/assets", contract)
     asked = set(re.findall(r'"(\w+)"', sources["ContractFile.kt"])) - {"sigmoid"}
     assert asked <= contract_entries(contract).keys()
+
+
+@pytest.mark.skipif(not get_engine("coreml").installed, reason="coremltools is not installed")
+def test_ios_project_is_well_formed(tmp_path, model_of):
+    contract = CONTRACTS["labels"]
+    folder = write_project("ios", "labels", model_of, tmp_path / "ios")
+    with (folder / "Classifier.xcodeproj" / "project.pbxproj").open("rb") as file:
+        project = plistlib.load(file)
+    objects = project["objects"]
+    assert objects[project["rootObject"]]["isa"] == "PBXProject"
+    named = re.compile("[0-9A-F]{24}")
+
+    def names_in(value: object) -> set[str]:
+        if isinstance(value, dict):
+            return set().union(*map(names_in, value.values()))
+        if isinstance(value, list):
+            return set().union(*map(names_in, value))
+        return {value} if isinstance(value, str) and named.fullmatch(value) else set()
+
+    assert names_in(objects) | {project["rootObject"]} == set(objects)  # nothing is missing, nothing is left over
+    (group,) = (one for one in objects.values() if one["isa"] == "PBXFileSystemSynchronizedRootGroup")
+    place = folder / group["path"]
+    assert (place / "model.mlpackage" / "Manifest.json").is_file()
+    check_facts(place, contract)
+    sources = {file.name: file.read_text() for file in place.glob("*.swift")}
+    for text in sources.values():
+        assert [text.count(one) for one in "({["] == [text.count(one) for one in ")}]"]
+    fields = re.findall(r"let (\w+):", sources["Contract.swift"])
+    keys = [re.sub("[A-Z]", lambda found: f"_{found[0].lower()}", field) for field in fields]
+    assert set(keys) <= contract_entries(contract).keys()
+    outputs = (coreml.IMAGE, coreml.LABEL_PROBABILITIES, coreml.PROBABILITIES)
+    assert all(f'"{one}"' in sources["PhotoClassifier.swift"] for one in outputs)
+
+
+@pytest.mark.skipif(not get_engine("coreml").installed, reason="coremltools is not installed")
+def test_ios_project_has_no_threshold_for_logits(tmp_path, model_of):
+    """A classifier of Core ML gives probabilities, which do not tell whether an image is unknown."""
+    folder = write_project("ios", "softmax", model_of, tmp_path / "ios")
+    assert "unknown_threshold" not in json.loads((folder / "Classifier" / "model.json").read_text())
+    assert "threshold for unknown images" in (folder / "README.md").read_text()
 
 
 def check_facts(folder: Path, contract: Contract) -> None:

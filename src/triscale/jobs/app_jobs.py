@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from triscale.deploy.apps import App, check_photos
@@ -13,12 +14,9 @@ from triscale.deploy.quantize.guard import BOUND
 from triscale.jobs.deploy.export import Precision, contract_of, default_file
 from triscale.jobs.deploy.quantize import CALIBRATION
 from triscale.jobs.run_source import RunSource
-from triscale.jobs.source_jobs import export_source
+from triscale.jobs.source_jobs import APPS_FOLDER, export_source
 from triscale.results.exported_app import ExportedApp
 from triscale.training.context import ExecutionContext
-
-APPS_FOLDER = "apps"
-"""Default folder of projects in a run."""
 
 
 def export_apps(
@@ -57,7 +55,6 @@ def export_apps(
     for app in apps:
         check_replaceable(folder / app.name)
         get_engine(app.engine).check_makes(precision)
-    made = []
     with tempfile.TemporaryDirectory(prefix="triscale-") as temporary:
         files: dict[str, Path] = {}
         for app in apps:
@@ -66,5 +63,10 @@ def export_apps(
                 path = Path(temporary) / file_name(engine, precision) if source.weights is not None else None
                 export_source(source, context, engine, precision, path, bound=bound, calibration=calibration)
                 files[app.engine] = path or default_file(source.run, engine, precision)
-            made.append((write_app(app, contract, files[app.engine], precision, folder / app.name), folder / app.name))
-    return made
+        # Projects in a run belong to its manifest.
+        inside = source.weights is None and folder.resolve().is_relative_to(source.run.folder.resolve())
+        with source.run.update() if inside else nullcontext():
+            return [
+                (write_app(app, contract, files[app.engine], precision, folder / app.name), folder / app.name)
+                for app in apps
+            ]

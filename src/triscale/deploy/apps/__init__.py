@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from triscale.deploy.contract import Contract
+from triscale.deploy.engines import coreml
 from triscale.errors import ExportError, UserError, nearest
 
 PHOTO_CHANNELS = (1, 3)
 """Channels that photos have: gray and RGB."""
+
+
+def _whole(contract: Contract) -> Contract:
+    return contract
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +28,7 @@ class App:
         model_folder: Folder of the model in the project.
         run_with: The command that runs it, in its folder.
         built_here: Whether the tests build and run it; the others need the tools of their platform.
+        reduced: Returns what holds of a contract for files of its engine.
     """
 
     name: str
@@ -30,6 +37,7 @@ class App:
     model_folder: str = "."
     run_with: str
     built_here: bool = True
+    reduced: Callable[[Contract], Contract] = _whole
 
 
 APPS: dict[str, App] = {
@@ -58,6 +66,7 @@ APPS: dict[str, App] = {
             model_folder="Classifier",
             run_with="open Classifier.xcodeproj",
             built_here=False,
+            reduced=coreml.packaged,
         ),
     )
 }

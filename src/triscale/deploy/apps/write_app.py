@@ -53,7 +53,7 @@ def write_app(app: App, contract: Contract, model: Path, precision: Precision, f
         place = draft / app.model_folder
         place.mkdir(parents=True, exist_ok=True)
         copy_exported(model, place / f"model{model.suffix}")
-        facts = json.dumps(contract_entries(contract), ensure_ascii=False, indent=1)
+        facts = json.dumps(contract_entries(app.reduced(contract)), ensure_ascii=False, indent=1)
         (place / FACTS_FILE).write_text(f"{facts}\n", encoding="utf-8")
         files = digests_of(draft)
         record = ExportedApp(
@@ -76,8 +76,11 @@ def check_replaceable(folder: Path) -> set[str]:
         The files of the project that was exported into it before; none if there is none.
 
     Raises:
-        RunError: It holds other files, or an exported file was changed.
+        RunError: It holds other files or is one, or an exported file was changed.
     """
+    blocking = next((path for path in (folder, *folder.parents) if path.is_file()), None)
+    if blocking is not None:
+        raise RunError(f"{blocking} is a file; give a folder with --out")
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return set()
     try:
