@@ -60,7 +60,6 @@ def export(
         a file of their name in the current folder. With --app the folder of the projects, by default apps in the run,
         or for weights NAME-apps in the current folder.
     """
-    from triscale.deploy.engines import DEFAULT_ENGINE, engine_of, get_engine
     from triscale.jobs.run_source import open_source
     from triscale.jobs.source_jobs import export_source
 
@@ -71,18 +70,7 @@ def export(
             raise UserError(f"--engine {engine}: each --app has its own engine; leave --engine out")
         _export_apps(source, images, joined(app) or "", precision, bound, calibration, out, offline, json)
         return
-    if engine == ALL:
-        if out is not None:
-            raise UserError(
-                "--out names one file, but --engine all writes several; leave --out out to write into the run"
-            )
-        chosen = _installed_with(precision)
-    elif engine is not None:
-        chosen = [get_engine(engine)]
-        if out is not None and out.suffix != chosen[0].suffix:
-            raise UserError(f"--out {out}: files for {chosen[0].title} must end in {chosen[0].suffix}")
-    else:
-        chosen = [DEFAULT_ENGINE if out is None else engine_of(out)]
+    chosen = _chosen(engine, precision, out)
     exported, failed = [], []
     with execution() as context, open_source(source, context, images=images, offline=offline) as opened:
         files = [opened.export_file(one, precision, out) for one in chosen]
@@ -134,6 +122,28 @@ def _export_apps(
             markup=False,
             soft_wrap=True,
         )
+
+
+def _chosen(engine: str | None, precision: Precision, out: Path | None) -> list[Engine]:
+    """Return the engines to export for.
+
+    Raises:
+        UserError: There is no such engine, or the file does not fit it.
+    """
+    from triscale.deploy.engines import DEFAULT_ENGINE, engine_of, get_engine
+
+    if engine == ALL:
+        if out is not None:
+            raise UserError(
+                "--out names one file, but --engine all writes several; leave --out out to write into the run"
+            )
+        return _installed_with(precision)
+    if engine is None:
+        return [DEFAULT_ENGINE if out is None else engine_of(out)]
+    chosen = get_engine(engine)
+    if out is not None and out.suffix != chosen.suffix:
+        raise UserError(f"--out {out}: files for {chosen.title} must end in {chosen.suffix}")
+    return [chosen]
 
 
 def _installed_with(precision: Precision) -> list[Engine]:
