@@ -48,7 +48,7 @@ def export(
     engine
         onnxruntime (the default), openvino, executorch, coreml, litert, or all for all that are installed.
     precision
-        float32, bfloat16 (openvino) or int8 (onnxruntime, openvino, executorch).
+        float32, bfloat16 (openvino) or int8 (onnxruntime, openvino, executorch, litert).
     bound
         Maximum loss of accuracy of bfloat16 and int8 in percentage points.
     calibration
