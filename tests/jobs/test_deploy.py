@@ -201,7 +201,7 @@ def test_deployment_goes_on_without_an_engine_that_is_not_installed(capsys, made
     result = run(capsys, "deploy", made, "--precisions", "float32", "bfloat16", "--json")
     assert result.code == 0, result.err
     deployment = json.loads(result.out)
-    assert deployment["file"] == "model.onnx"
+    assert deployment["file"].endswith("model.onnx")
     verdicts = {one["precision"]: one["verdict"] for one in deployment["candidates"] if one["engine"] == "OpenVINO"}
     assert verdicts.keys() == {"float32", "bfloat16"}
     assert all("OpenVINO is not installed; install it with" in verdict for verdict in verdicts.values())

@@ -73,7 +73,8 @@ def rounded(values: NDArray[np.float32], details: Mapping[str, Any]) -> NDArray[
     if not scale:
         return np.ascontiguousarray(values)
     limits = np.iinfo(details["dtype"])
-    return np.clip(np.rint(values / scale) + zero, limits.min, limits.max).astype(details["dtype"])
+    found: NDArray[Any] = np.clip(np.rint(values / scale) + zero, limits.min, limits.max).astype(details["dtype"])
+    return found
 
 
 def real(values: NDArray[Any], details: Mapping[str, Any]) -> NDArray[np.float32]:
