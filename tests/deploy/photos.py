@@ -1,4 +1,4 @@
-"""Photos as people have them: of odd sizes, turned by EXIF, gray, transparent, with a palette."""
+"""Photos as people have them: of odd sizes, turned by EXIF, gray, transparent, with a palette or 16 bits."""
 
 from __future__ import annotations
 
@@ -34,4 +34,7 @@ def write_photos(folder: Path) -> list[Path]:
     Image.fromarray(clear).save(folder / "clear.png")
     Image.fromarray(smooth(50, 61, 5)).quantize(32).save(folder / "palette.png")
     Image.fromarray(smooth(9, 13, 6)).save(folder / "small.png")
+    Image.fromarray(smooth(71, 52, 7)).save(folder / "progressive.jpg", progressive=True, quality=80)
+    deep = 256 * smooth(48, 57, 8, 1)[..., 0].astype(np.uint16) + smooth(48, 57, 9, 1)[..., 0]
+    Image.fromarray(deep).save(folder / "deep.png")
     return sorted(folder.iterdir())
