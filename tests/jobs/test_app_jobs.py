@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ from conftest import write_classes
 from triscale.deploy.apps import APPS, check_photos
 from triscale.deploy.apps.write_app import RECORD_FILE, c_string, digests_of
 from triscale.deploy.contract import Contract
+from triscale.deploy.engines import ENGINES
 from triscale.errors import ExportError
 from triscale.jobs.core.run import RunManifest
 from triscale.network.contract import Preprocessing
@@ -137,12 +139,16 @@ def test_other_folders_are_refused(folder, tmp_path, capsys):
     )
 
 
-def test_mistakes_are_one_sentence(folder, capsys):
+def test_mistakes_are_one_sentence(folder, capsys, monkeypatch):
     assert 'there is no app "pyhton"; did you mean python?' in refused(capsys, "export", folder, "--app", "pyhton")
     message = refused(capsys, "export", folder, "--app", "web", "--engine", "openvino")
     assert "--engine openvino: each --app has its own engine" in message
     message = refused(capsys, "export", folder, "--app", "ios", "--precision", "int8")
     assert "cannot quantize for Core ML" in message
+    monkeypatch.setitem(ENGINES, "coreml", dataclasses.replace(ENGINES["coreml"], converter="not_installed_here"))
+    message = refused(capsys, "export", folder, "--app", "web", "--app", "ios")
+    assert "--app ios needs Core ML, which is not installed; install it with: pip install 'triscale[coreml]'" in message
+    assert not (folder / "exports.json").exists()
     assert not (folder / "apps").exists()
 
 

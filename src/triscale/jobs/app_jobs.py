@@ -11,6 +11,7 @@ from triscale.deploy.apps import App, check_photos
 from triscale.deploy.apps.write_app import check_replaceable, write_app
 from triscale.deploy.engines import file_name, get_engine
 from triscale.deploy.quantize.guard import BOUND
+from triscale.errors import UserError
 from triscale.jobs.deploy.export import Precision, contract_of, default_file
 from triscale.jobs.deploy.quantize import CALIBRATION
 from triscale.jobs.run_source import RunSource
@@ -54,7 +55,12 @@ def export_apps(
     folder = out or (source.run.folder / APPS_FOLDER if source.weights is None else Path(f"{source.weights}-apps"))
     for app in apps:
         check_replaceable(folder / app.name)
-        get_engine(app.engine).check_makes(precision)
+        engine = get_engine(app.engine)
+        engine.check_makes(precision)
+        if not engine.installed:
+            raise UserError(
+                f"--app {app.name} needs {engine.title}, which is not installed; install it with: {engine.install}"
+            )
     with tempfile.TemporaryDirectory(prefix="triscale-") as temporary:
         files: dict[str, Path] = {}
         for app in apps:
