@@ -82,7 +82,7 @@ SUBPACKAGES = {
     "report": ("draw", "run", "runs", "search", "comparison", "baseline"),
     "search": ("study", "coefficients", "baseline", "compare"),
     "training": ("distributed", "state", "xla"),
-    "deploy": ("engines", "quantize"),
+    "deploy": ("engines", "quantize", "apps"),
     "jobs": ("core", "data", "training", "deploy", "profile", "inference", "studies", "reports", "transfer"),
     "cli": ("support", "commands"),
 }

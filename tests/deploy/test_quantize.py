@@ -193,7 +193,8 @@ def images():
 
 @pytest.mark.parametrize("name", [*(name for name in QUANTIZERS if name != "executorch"), *stressed("executorch")])
 def test_every_quantizer_keeps_selected_blocks_in_float(subject, images, tmp_path, name):
-    for needed in {"openvino": ("openvino", "nncf"), "executorch": ("executorch",)}.get(name, ()):
+    needs = {"openvino": ("openvino", "nncf"), "executorch": ("executorch",), "litert": ("litert_torch",)}
+    for needed in needs.get(name, ()):
         pytest.importorskip(needed)
     tool, file = QUANTIZERS[name](subject, images), tmp_path / f"model.int8{ENGINES[name].suffix}"
     assert tuple(tool.blocks) == ("stem", "stages.0.blocks.0", "stages.1.blocks.0", "stages.1.blocks.1", "head")
@@ -215,11 +216,14 @@ def test_every_quantizer_keeps_selected_blocks_in_float(subject, images, tmp_pat
         # What torch computes stands for the file while blocks are chosen.
         assert signal_to_noise_ratio(opened(images), tool.emulate(images)) > all_int8 + 10
         return
+    kept = (
+        40 if name == "litert" else 100
+    )  # the input of an int8 file of LiteRT is int8, whichever blocks stay in float
     tool.write(tool.blocks[:4], file)
-    assert noise_of_blocks(*tool.signals(images[:8]))["stages.1.blocks.1"] > 100
+    assert noise_of_blocks(*tool.signals(images[:8]))["stages.1.blocks.1"] > max(kept, ratios["stages.1.blocks.1"])
     assert signal_to_noise_ratio(exact, open_file(file, 1)(images)) > all_int8
     tool.write(tool.blocks, file)
-    assert signal_to_noise_ratio(exact, open_file(file, 1)(images)) > 100
+    assert signal_to_noise_ratio(exact, open_file(file, 1)(images)) > max(kept, all_int8)
 
 
 def test_single_outlier_does_not_widen_quantization_steps(subject, images, tmp_path):

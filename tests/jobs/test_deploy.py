@@ -4,6 +4,7 @@ import dataclasses
 import json
 import re
 import shutil
+import sys
 import time
 
 import numpy as np
@@ -191,6 +192,19 @@ def test_choice_meets_budget_and_breaks_ties_by_loss(budget, taken):
     if taken == "fast":
         assert judged[0].verdict == ("slower than 1.5 ms" if budget else "takes 2.97 times as long")
         assert judged[1].verdict.startswith("chosen: tied with the fastest")
+
+
+def test_deployment_goes_on_without_an_engine_that_is_not_installed(capsys, made, monkeypatch):
+    """Also in bfloat16, where the engine itself is asked what the processor can do."""
+    monkeypatch.setattr(module, "ENGINES", HERE)
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    result = run(capsys, "deploy", made, "--precisions", "float32", "bfloat16", "--json")
+    assert result.code == 0, result.err
+    deployment = json.loads(result.out)
+    assert deployment["file"].endswith("model.onnx")
+    verdicts = {one["precision"]: one["verdict"] for one in deployment["candidates"] if one["engine"] == "OpenVINO"}
+    assert verdicts.keys() == {"float32", "bfloat16"}
+    assert all("OpenVINO is not installed; install it with" in verdict for verdict in verdicts.values())
 
 
 def test_invalid_deployments_and_exports_are_rejected(capsys, made, tmp_path, monkeypatch):

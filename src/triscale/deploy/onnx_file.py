@@ -84,8 +84,25 @@ def plain_metadata(contract: Contract) -> dict[str, str]:
         >>> found["names"], found["input_size"], found["crop"], found["activation"]
         ('["cat", "dog"]', '[3, 64, 64]', '1.0', 'softmax')
     """
+    entries = contract_entries(contract).items()
+    return {key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for key, value in entries}
+
+
+def contract_entries(contract: Contract) -> dict[str, object]:
+    """Return the contract as separate entries of plain values; what does not apply is left out.
+
+    Example:
+        >>> from triscale.network.contract import Preprocessing
+        >>> contract = Contract(network="net", preprocessing=Preprocessing(resolution=64), classes=("cat", "dog"))
+        >>> found = contract_entries(contract)
+        >>> found["names"], found["interpolation"], "temperature" in found
+        (('cat', 'dog'), 'bicubic', False)
+    """
     images, decision = contract.preprocessing, contract.decision
     entries: dict[str, object] = {
+        "task": TASK,
+        "interpolation": images.interpolation,
+        "activation": decision.link,
         "names": contract.classes,
         "input_size": images.input_shape,
         "mean": images.mean,
@@ -102,8 +119,7 @@ def plain_metadata(contract: Contract) -> dict[str, str]:
             entries["unknown_threshold"] = confidence.unknown_threshold
     if images.bit_depth != 16:
         entries["bit_depth"] = images.bit_depth
-    words = {"task": TASK, "interpolation": images.interpolation, "activation": decision.link}
-    return words | {name: json.dumps(value, ensure_ascii=False) for name, value in entries.items()}
+    return entries
 
 
 def describe_use(contract: Contract) -> str:

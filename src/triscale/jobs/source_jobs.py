@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from triscale.data.pipeline.split import check_present
+from triscale.deploy.apps import APPS
 from triscale.deploy.engines import ENGINES, Engine, file_name
 from triscale.deploy.export import atomic_output, copy_exported, remove
 from triscale.deploy.quantize.guard import BOUND
@@ -27,6 +28,8 @@ from triscale.results.metrics import AnyMetrics
 from triscale.results.robustness import Robustness
 from triscale.training.context import ExecutionContext
 
+APPS_FOLDER = "apps"
+"""Default folder of example projects in a run."""
 DEPLOYED = Path("deployed")
 """Default folder of a deployment of weights."""
 EXPLAINED = Path("explained")
@@ -86,6 +89,7 @@ def calibrate_source(
         metrics = evaluate_run(run, context) if run.split.test else None
         write_run_report(run)
         outdated = [name for name in EXPORTED_FILES if (run.folder / name).exists()]
+        outdated += [f"{APPS_FOLDER}/{name}" for name in APPS if (run.folder / APPS_FOLDER / name).exists()]
         if outdated:
             context.progress.note(
                 f"files exported before have no or another calibration inside ({', '.join(outdated)}); export them "

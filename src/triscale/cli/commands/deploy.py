@@ -32,6 +32,7 @@ def export(
     precision: Literal["float32", "bfloat16", "int8"] = "float32",
     bound: float = 0.5,
     calibration: int = 300,
+    app: Items = (),
     out: OptionalOut = None,
     offline: Offline = False,
     json: Json = False,
@@ -47,33 +48,29 @@ def export(
     engine
         onnxruntime (the default), openvino, executorch, coreml, litert, or all for all that are installed.
     precision
-        float32, bfloat16 (openvino) or int8 (onnxruntime, openvino, executorch).
+        float32, bfloat16 (openvino) or int8 (onnxruntime, openvino, executorch, litert).
     bound
         Maximum loss of accuracy of bfloat16 and int8 in percentage points.
     calibration
         Number of training images to calibrate int8 with.
+    app
+        Also write example projects that classify photos with the exported model: web, python, cpp, android, ios.
     out
         File to write; its suffix may select the engine. By default a file such as model.onnx in the run, or for weights
-        a file of their name in the current folder.
+        a file of their name in the current folder. With --app the folder of the projects, by default apps in the run,
+        or for weights NAME-apps in the current folder.
     """
-    from triscale.deploy.engines import DEFAULT_ENGINE, engine_of, get_engine
     from triscale.jobs.run_source import open_source
     from triscale.jobs.source_jobs import export_source
 
     if bound < 0:
         raise UserError(f"--bound {bound:g}: give a loss of accuracy in percentage points, 0 or more")
-    if engine == ALL:
-        if out is not None:
-            raise UserError(
-                "--out names one file, but --engine all writes several; leave --out out to write into the run"
-            )
-        chosen = _installed_with(precision)
-    elif engine is not None:
-        chosen = [get_engine(engine)]
-        if out is not None and out.suffix != chosen[0].suffix:
-            raise UserError(f"--out {out}: files for {chosen[0].title} must end in {chosen[0].suffix}")
-    else:
-        chosen = [DEFAULT_ENGINE if out is None else engine_of(out)]
+    if app:
+        if engine is not None:
+            raise UserError(f"--engine {engine}: each --app has its own engine; leave --engine out")
+        _export_apps(source, images, joined(app) or "", precision, bound, calibration, out, offline, json)
+        return
+    chosen = _chosen(engine, precision, out)
     exported, failed = [], []
     with execution() as context, open_source(source, context, images=images, offline=offline) as opened:
         files = [opened.export_file(one, precision, out) for one in chosen]
@@ -93,6 +90,60 @@ def export(
         _print(exported, Path(source) if files[0] is None else files[0].absolute().parent)
     if failed:
         raise JobError(f"the export failed for {counted(len(failed), 'engine')} of {len(chosen)}: {'; '.join(failed)}")
+
+
+def _export_apps(
+    source: str,
+    images: str | None,
+    names: str,
+    precision: Precision,
+    bound: float,
+    calibration: int,
+    out: Path | None,
+    offline: bool,
+    json: bool,
+) -> None:
+    """Export example projects, and print where they are and how they are run."""
+    from triscale.deploy.apps import get_app
+    from triscale.jobs.app_jobs import export_apps
+    from triscale.jobs.run_source import open_source
+
+    apps = [get_app(name) for name in dict.fromkeys(word.strip() for word in names.split(","))]
+    with execution() as context, open_source(source, context, images=images, offline=offline) as opened:
+        made = export_apps(opened, context, apps, precision, out, bound=bound, calibration=calibration)
+    if json:
+        print_json([record for record, _ in made])
+        return
+    for record, folder in made:
+        console.print(str(folder), style="bold", markup=False, soft_wrap=True)
+        note = "" if record.built_here else " (not built by the tests of Triscale; README.md says what it needs)"
+        console.print(
+            f"  {record.engine}, {record.precision}. In this folder run: {record.run_with}{note}",
+            markup=False,
+            soft_wrap=True,
+        )
+
+
+def _chosen(engine: str | None, precision: Precision, out: Path | None) -> list[Engine]:
+    """Return the engines to export for.
+
+    Raises:
+        UserError: There is no such engine, or the file does not fit it.
+    """
+    from triscale.deploy.engines import DEFAULT_ENGINE, engine_of, get_engine
+
+    if engine == ALL:
+        if out is not None:
+            raise UserError(
+                "--out names one file, but --engine all writes several; leave --out out to write into the run"
+            )
+        return _installed_with(precision)
+    if engine is None:
+        return [DEFAULT_ENGINE if out is None else engine_of(out)]
+    chosen = get_engine(engine)
+    if out is not None and out.suffix != chosen.suffix:
+        raise UserError(f"--out {out}: files for {chosen.title} must end in {chosen.suffix}")
+    return [chosen]
 
 
 def _installed_with(precision: Precision) -> list[Engine]:

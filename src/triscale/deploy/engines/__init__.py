@@ -236,6 +236,7 @@ ENGINES: dict[str, Engine] = {
             suffix=".tflite",
             write=litert.write,
             openers={"float32": litert.LiteRtSession},
+            makes_int8=True,
             converter="litert_torch",
             install="bash examples/litert.sh",
         ),

@@ -1,14 +1,16 @@
 """LiteRT (TensorFlow Lite) files for phones and microcontrollers.
 
-The converter needs an older torch than Triscale and is installed in a separate environment (``examples/litert.sh``);
-the interpreter needs none. The contract is in a zip archive at the end of the file, where TensorFlow Lite stores
-associated files.
+The converter is installed in a separate environment (``examples/litert.sh``), since it needs another torch than other
+engines; the interpreter needs none. The contract is in a zip archive at the end of the file, where TensorFlow Lite
+stores associated files, and in its metadata, see :mod:`triscale.deploy.engines.litert_metadata`.
 """
 
 from __future__ import annotations
 
 import importlib
+import tempfile
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from triscale.deploy.contract import CONTRACT_KEY
+from triscale.deploy.contract import CONTRACT_KEY, Contract
+from triscale.deploy.engines.litert_metadata import LABELS_FILE, with_metadata
 from triscale.deploy.engines.quiet import converting, quiet_process
 from triscale.deploy.engines.session import fixed_shape
 from triscale.deploy.exportable import Exportable
@@ -28,6 +31,8 @@ _MEMBER = f"{CONTRACT_KEY}.json"
 
 class LiteRtSession:
     """A LiteRT file on the CPU, one image at a time.
+
+    The input and the output of an int8 file are int8; they are converted by the scale and the zero point in the file.
 
     Raises:
         RecordError: LiteRT cannot read the file.
@@ -52,10 +57,35 @@ class LiteRtSession:
         return np.concatenate([self._one(image[None]) for image in images])
 
     def _one(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        self._interpreter.set_tensor(self._input["index"], np.ascontiguousarray(image))
+        self._interpreter.set_tensor(self._input["index"], rounded(image, self._input))
         self._interpreter.invoke()
-        logits: NDArray[np.float32] = self._interpreter.get_tensor(self._output["index"])
-        return logits
+        return real(self._interpreter.get_tensor(self._output["index"]), self._output)
+
+
+def rounded(values: NDArray[np.float32], details: Mapping[str, Any]) -> NDArray[Any]:
+    """Return values as a tensor of LiteRT takes them, by its details: integers if it is quantized.
+
+    Example:
+        >>> rounded(np.array([0.1, 0.26, 99]), {"dtype": np.int8, "quantization": (0.1, 3)}).tolist()
+        [4, 6, 127]
+    """
+    scale, zero = details["quantization"]
+    if not scale:
+        return np.ascontiguousarray(values)
+    limits = np.iinfo(details["dtype"])
+    found: NDArray[Any] = np.clip(np.rint(values / scale) + zero, limits.min, limits.max).astype(details["dtype"])
+    return found
+
+
+def real(values: NDArray[Any], details: Mapping[str, Any]) -> NDArray[np.float32]:
+    """Return the real values of a tensor of LiteRT, by its details.
+
+    Example:
+        >>> real(np.array([4, 6], np.int8), {"quantization": (0.5, 2)}).tolist()
+        [1.0, 2.0]
+    """
+    scale, zero = details["quantization"]
+    return np.asarray(scale * (values.astype(np.float32) - zero) if scale else values, dtype=np.float32)
 
 
 def write(subject: Exportable, file: Path) -> None:
@@ -64,21 +94,43 @@ def write(subject: Exportable, file: Path) -> None:
     Raises:
         ExportError: An operation of the model cannot be converted, or LiteRT's converter is not installed.
     """
-    converter: Any = _converter()
+    save(converted(subject), subject.contract, file)
+
+
+def converted(subject: Exportable) -> bytes:
+    """Return a model as a LiteRT file for one image, without a contract.
+
+    Raises:
+        ExportError: An operation of the model cannot be converted, or LiteRT's converter is not installed.
+    """
+    converter = load_converter("litert_torch")
     example = (torch.zeros(1, *subject.input_shape),)
-    with converting("LiteRT cannot convert the model"):
+    with tempfile.TemporaryDirectory() as folder, converting("LiteRT cannot convert the model"):
+        file = Path(folder) / "model.tflite"
         converter.convert(subject.model, example).export(str(file))
+        return file.read_bytes()
+
+
+def save(content: bytes, contract: Contract, file: Path) -> None:
+    """Write a LiteRT file with a contract and the metadata by which other programs know its input and labels."""
+    file.write_bytes(with_metadata(content, contract))
     with zipfile.ZipFile(file, "a") as archive:
-        archive.writestr(_MEMBER, subject.contract.to_json())
+        archive.writestr(LABELS_FILE, "".join(f"{name}\n" for name in contract.classes))
+        archive.writestr(_MEMBER, contract.to_json())
 
 
-def _converter() -> Any:
+def load_converter(module: str) -> Any:
+    """Import a module of LiteRT's converter.
+
+    Raises:
+        ExportError: It is not installed.
+    """
     try:
         with quiet_process():
-            return importlib.import_module("litert_torch")
+            return importlib.import_module(module)
     except ImportError:
         raise ExportError(
-            "LiteRT's converter is not installed: it needs a separate environment with an older torch; "
+            "LiteRT's converter is not installed: it needs a separate environment with another torch; "
             "examples/litert.sh creates it and exports a run in it"
         ) from None
 

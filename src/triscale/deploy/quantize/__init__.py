@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from triscale.deploy.engines import Engine
 from triscale.deploy.exportable import Exportable
 from triscale.deploy.quantize.executorch_quantizer import ExecuTorchQuantizer
+from triscale.deploy.quantize.litert_quantizer import LiteRtQuantizer
 from triscale.deploy.quantize.onnx_quantizer import OnnxQuantizer
 from triscale.deploy.quantize.openvino_quantizer import OpenVinoQuantizer
 from triscale.deploy.quantize.quantizer import Quantizer
@@ -19,6 +20,7 @@ QUANTIZERS: dict[str, Callable[[Exportable, NDArray[np.float32]], Quantizer]] = 
     "onnxruntime": OnnxQuantizer,
     "openvino": OpenVinoQuantizer,
     "executorch": ExecuTorchQuantizer,
+    "litert": LiteRtQuantizer,
 }
 """Quantizers by engine name, created from a model and normalized calibration images ``[N, 3, S, S]``."""
 

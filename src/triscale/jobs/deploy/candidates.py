@@ -183,14 +183,14 @@ class CandidateMaker:
 
     def _make(self, engine: Engine, precision: Precision, slow: Sequence[str] | None = None) -> None:
         """Add the file of an engine in a precision, or a verdict why there is none."""
-        obstacle = engine.obstacle(precision)
-        if obstacle:
-            self._refuse(engine, obstacle, precision)
-            return
-        if self._is_out_of_time(engine, precision):
-            return
         options, file = self.options, self.folder / file_name(engine, precision)
         with self._verdicts(engine, precision):
+            # An engine that is not installed fails already when it is asked what stands in its way.
+            if obstacle := engine.obstacle(precision):
+                self._refuse(engine, obstacle, precision)
+                return
+            if self._is_out_of_time(engine, precision):
+                return
             exported = export_for(
                 self.run, self.context, engine, precision, file, bound=options.bound, eval_cache=self.eval_cache,
                 timed=False, slow=slow,

@@ -26,7 +26,7 @@ from triscale.results.deployment import Export, Exported, Exports, Quantized
 from triscale.results.latency import Measurement
 from triscale.training.context import ExecutionContext
 
-__all__ = ["Precision", "default_file", "export_for", "export_run", "exportable", "time_file"]
+__all__ = ["Precision", "contract_of", "default_file", "export_for", "export_run", "exportable", "time_file"]
 
 REAL_IMAGES = 59
 """Test images for the parity check; with the 5 synthetic images they make 64."""
@@ -40,11 +40,16 @@ def exportable(run: RunFolder) -> Exportable:
     Raises:
         RunError: The training has not finished.
     """
+    network = run.spec.network
+    return Exportable(run.model(), contract_of(run), network if isinstance(network, Network) else None)
+
+
+def contract_of(run: RunFolder) -> Contract:
+    """Return what the exported files of a run say about their use."""
     spec = run.spec
-    contract = Contract(
+    return Contract(
         network=spec.network.name, preprocessing=spec.preprocessing, classes=spec.classes, decision=run.decision
     )
-    return Exportable(run.model(), contract, spec.network if isinstance(spec.network, Network) else None)
 
 
 def default_file(run: RunFolder, engine: Engine, precision: Precision) -> Path:
