@@ -28,6 +28,7 @@ from triscale.training.imbalance import image_weights, objective_of
 from triscale.training.loop import seed_weights, train
 from triscale.training.multi_label import choose_thresholds
 from triscale.training.recipe import Recipe
+from triscale.training.replay import replay_interval
 from triscale.training.state.checkpoint import Checkpoints, Manifest
 from triscale.training.task import BatchSource, TrainingTask
 
@@ -60,6 +61,7 @@ def train_run(
     Raises:
         RunError: The split is not that of the run.
         Interrupted: ``context.should_stop`` returned true; the same call resumes the training.
+        CorruptionError: A step that was taken twice gave two results.
     """
     if split.digest != spec.split:
         raise RunError(
@@ -143,6 +145,7 @@ def train_task(
             on_restart=context.progress.note,
             decode_jpeg=decode_jpeg,
             weights=weights,
+            replay_every=replay_interval(recipe, context),
         )
 
     with StagedLoader(loader_of, lambda epoch: recipe.progressive.stage(epoch, recipe.epochs)) as loader:
