@@ -195,7 +195,7 @@ def test_no_checkpoint_of_a_corrupt_state_is_written_and_the_training_resumes(tm
             flip(next(module.parameters()), random.Random(1))
 
     hook = given.model.register_forward_pre_hook(corrupt)
-    with pytest.raises(CorruptionError, match="step 5 gave two results.*checkpoint before"):
+    with pytest.raises(CorruptionError, match=r"step 5 gave two results.*checkpoint before"):
         train(given, feed(steps=3), Checkpoints(tmp_path / "hit"), ExecutionContext())
     hook.remove()
     assert Checkpoints(tmp_path / "hit").newest().step == 3

@@ -1,4 +1,4 @@
-"""The XLA engine takes steps twice as the torch engine does: flipped bits in device memory are found, nothing changes."""
+"""The XLA engine takes steps twice as torch does: flipped bits in device memory are found, and nothing changes."""
 
 from dataclasses import replace
 

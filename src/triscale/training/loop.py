@@ -196,7 +196,7 @@ def _train_epoch(loop: _Loop) -> bool:
         if state.step % every == 0 or group.size == 1:
             # All processes have to take the same decision, or some would wait for others that have stopped.
             stop, save = _synchronize_flags(context, save=time.monotonic() - saved_at > loop.save_seconds)
-            if stop:
+            if stop or state.step == context.stop_at:
                 saver.save_now(loop.tensors, _manifest(task, state), context.should_stop, wait=False)
                 raise Interrupted(f"stopped after step {state.step}; everything is saved")
             if save:

@@ -147,7 +147,7 @@ class Replay:
             return None
         return copied
 
-    def _any(self, here: bool) -> bool:  # noqa: FBT001 - a value, not a switch
+    def _any(self, here: bool) -> bool:
         """Return whether something is true in any process."""
         group = self.context.group
         if group.size == 1:
