@@ -60,8 +60,8 @@ def verify(
     if not found.passed:
         failed = ", ".join(check.name for check in found.failed)
         raise JobError(
-            f"{counted(len(found.failed), 'check')} of {run} failed ({failed}); restore the files from a copy, or train "
-            "the run again in another folder"
+            f"{counted(len(found.failed), 'check')} of {run} failed ({failed}); restore the files from a copy, or "
+            "train the run again in another folder"
         )
 
 

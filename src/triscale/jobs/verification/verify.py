@@ -84,10 +84,12 @@ def _check_outputs(
 ) -> list[VerifiedCheck]:
     if run.weights_file.is_file():
         try:
-            run.model()
+            finite = all(bool(value.isfinite().all()) for value in run.model().state_dict().values())
         except (safetensors.SafetensorError, RuntimeError) as error:
             reason = " ".join(str(error).split())
             return [judged("evaluation", [f"{run.weights_file.name} cannot be loaded: {reason}"], "")]
+        if not finite:
+            return [judged("evaluation", [f"{run.weights_file.name} has values that are not finite"], "")]
     checks = [check_evaluation(run, work, context, exact=exact)]
     return [*checks, *check_exports(run, work, context, folder)] if run.weights_file.is_file() else checks
 
