@@ -110,9 +110,7 @@ class Injection:
             elif self.place == "batch":
                 chosen = [batch, again][self.taking]
                 flip(self.chance.choice([chosen.images, chosen.images, chosen.labels]), self.chance)
-                # A label beyond the classes is an error of its own.
-                chosen.labels.clamp_(0, 2)
-                self.injected = any(not torch.equal(a, b) for a, b in zip(batch[:3], again[:3], strict=True))
+                self.injected = True
             yield batch._replace(again=again)
 
 
@@ -237,6 +235,36 @@ class Restless(nn.Module):
     def forward(self, images):
         self.calls += self.training
         return self.model(images) * (1 + 0.01 * self.calls)
+
+
+class Failing(nn.Module):
+    """A model that fails in chosen calls of a training."""
+
+    def __init__(self, model: nn.Module, calls: set[int]) -> None:
+        super().__init__()
+        self.model, self.failing, self.calls = model, calls, 0
+
+    def forward(self, images):
+        self.calls += self.training
+        if self.training and self.calls in self.failing:
+            raise ValueError("no result")
+        return self.model(images)
+
+
+@pytest.mark.parametrize("calls", [{2}, {3}])
+def test_error_in_one_of_both_takings_is_a_corruption(tmp_path, tiny, calls):
+    seed_weights(1)
+    given = task(Failing(build(tiny), calls), RECIPE)
+    with pytest.raises(CorruptionError, match=r"step 2 gave two results.*one ended with ValueError\('no result'\)"):
+        train(given, feed(), Checkpoints(tmp_path), ExecutionContext())
+
+
+@pytest.mark.parametrize("calls", [{1}, {2, 3}])
+def test_error_of_the_step_itself_is_raised_as_it_is(tmp_path, tiny, calls):
+    seed_weights(1)
+    given = task(Failing(build(tiny), calls), RECIPE)
+    with pytest.raises(ValueError, match="no result"):
+        train(given, feed(), Checkpoints(tmp_path), ExecutionContext())
 
 
 def test_custom_model_that_is_not_deterministic_is_trained_without_replays(tmp_path, tiny):

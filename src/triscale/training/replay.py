@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from triscale.data.pipeline.order import is_replayed
-from triscale.errors import CorruptionError
+from triscale.errors import CorruptionError, TriscaleError
 from triscale.nn.classifier import Classifier
 from triscale.training.context import ExecutionContext
 from triscale.training.engine import TrainingEngine
@@ -97,25 +97,37 @@ class Replay:
             CorruptionError: The results differ, and so they do not because the model is not deterministic.
         """
         before, self._kept, step = self._kept, None, self.engine.state.step
-        take(batch)
-        first = None if before is None else self._copy()
-        if before is None or first is None:
+        if before is None:
+            take(batch)
+            return
+        failure = self._attempt(take, batch)
+        first = self._copy()
+        if first is None:
+            if failure is not None:
+                raise failure
             return
 
-        def retake() -> dict[str, Tensor]:
-            self.engine.state.step = step
-            restore_tensors(self.engine.state, before)
+        def retake() -> Exception | None:
+            state = self.engine.state
+            state.step = step
+            state.optimizer.zero_grad(set_to_none=True)  # those of a step that failed are still there
+            restore_tensors(state, before)
             self.engine.write_state()
-            take(batch if batch.again is None else batch.again)
-            return self._tensors()
+            return self._attempt(take, batch if batch.again is None else batch.again)
 
-        changed, images = differing(first, retake()), _images_differ(batch)
-        if not self._any(bool(changed) or images):
+        other = retake()
+        if failure is not None and other is not None:
+            raise failure  # it is no corruption, but what this step does
+        failure = failure or other
+        changed, images = differing(first, self._tensors()), _images_differ(batch)
+        if not self._any(bool(changed) or images or failure is not None):
             return
         second = {name: value.clone() for name, value in self._tensors().items()}
-        third = retake()
+        retake()
+        third = self._tensors()
         as_first, as_second = (not self._any(bool(differing(one, third))) for one in (first, second))
-        if not (as_first or as_second or images or isinstance(self.engine.state.model, Classifier)):
+        certain = as_first or as_second or images or failure is not None
+        if not certain and not isinstance(self.engine.state.model, Classifier):
             self.every = 0
             self.context.progress.note(
                 f"step {step + 1} gave three results when it was taken three times from the same state: the custom "
@@ -123,11 +135,24 @@ class Replay:
             )
             return
         third_gave = "the second" if as_second else "the first" if as_first else "neither"
-        what = "the images differ" if images else _named(changed)
+        what = f"one ended with {failure!r}" if failure else "the images differ" if images else _named(changed)
         raise CorruptionError(
             f"step {step + 1} gave two results when it was taken twice from the same state ({what}; a third time gave "
             f"{third_gave}): memory or processor are doubtful; {WHAT_TO_DO}"
-        )
+        ) from failure
+
+    def _attempt(self, take: Callable[[LabeledBatch], None], batch: LabeledBatch) -> Exception | None:
+        """Take a step; return the error that a changed value may cause, such as a division by a count of 0.
+
+        Where processes train together, an error of one cannot be undone in the others, and is raised.
+        """
+        try:
+            take(batch)
+        except (ArithmeticError, LookupError, ValueError, RuntimeError) as error:
+            if isinstance(error, TriscaleError) or is_out_of_memory(error) or self.context.group.size > 1:
+                raise
+            return error
+        return None
 
     def _tensors(self) -> dict[str, Tensor]:
         self.engine.read_state()
