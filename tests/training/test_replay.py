@@ -15,6 +15,8 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 
 from seeded_training import feed, same, task
 from sizes import figure, size
+from training import test_distributed as together
+from training.processes import run_together
 from triscale.data.images.transforms import Augmentation
 from triscale.data.pipeline.loader import Batch, TrainLoader
 from triscale.data.pipeline.order import is_replayed
@@ -25,7 +27,7 @@ from triscale.network.contract import Preprocessing
 from triscale.nn.build import build
 from triscale.training import loop
 from triscale.training.context import ExecutionContext
-from triscale.training.distributed.group import Group
+from triscale.training.distributed.group import Group, join
 from triscale.training.loop import seed_weights, train
 from triscale.training.progressive import Progressive
 from triscale.training.recipe import Recipe, RmsProp, Sgd
@@ -279,6 +281,30 @@ def test_custom_model_that_is_not_deterministic_is_trained_without_replays(tmp_p
     assert train(given, feed(), Checkpoints(tmp_path), ExecutionContext(progress=Notes())).finished
     assert len(notes) == 1
     assert "not deterministic" in notes[0]
+
+
+def test_all_processes_stop_if_the_memory_of_one_is_corrupt(tmp_path, tiny):
+    recipe = together.RECIPE.replace(replay_every=3)
+
+    def work() -> object:
+        with join(together.CPU) as group:
+            seed_weights(3)
+            given, plain = together.task(tiny, recipe), together.feed(recipe, group)
+
+            def batches(epoch: int, first: int):
+                for step, batch in enumerate(plain.train(epoch, first), start=first):
+                    if group.rank == 1 and (epoch, step) == (1, 1):
+                        flip(next(given.model.parameters()), random.Random(0))
+                    yield batch
+
+            context = ExecutionContext(device=together.CPU, group=group)
+            return train(given, replace(plain, train=batches), Checkpoints(tmp_path), context)
+
+    found = run_together(2, work)
+    assert [type(one) for one in found] == [CorruptionError] * 2
+    assert "in another process" in str(found[0])
+    assert "nothing wrote to it" in str(found[1])
+    assert Checkpoints(tmp_path).newest().step == together.STEPS
 
 
 def test_replays_are_off_where_equal_steps_may_differ():

@@ -119,8 +119,8 @@ class Replay:
         if failure is not None and other is not None:
             raise failure  # it is no corruption, but what this step does
         failure = failure or other
-        changed, images = differing(first, self._tensors()), _images_differ(batch)
-        if not self._any(bool(changed) or images or failure is not None):
+        changed, images = differing(first, self._tensors()), self._any(_images_differ(batch))
+        if not images and not self._any(bool(changed) or failure is not None):
             return
         second = {name: value.clone() for name, value in self._tensors().items()}
         retake()
