@@ -263,6 +263,16 @@ def test_command_prints_the_checks_and_its_exit_code_tells(made, capsys, tmp_pat
     assert "negative" in refused(capsys, "verify", made, "--steps", -1)
 
 
+def test_run_in_use_is_refused_and_an_archive_is_verified(made, capsys):
+    with RunFolder(made).lock():
+        assert "is in use by process" in refused(capsys, "verify", made)
+    made.chmod(0o555)
+    try:
+        assert verified(made, epochs=0).passed
+    finally:
+        made.chmod(0o755)
+
+
 def test_python_gives_the_same(made):
     found = ts.Run.open(made).verify(steps=1, epochs=0, progress=False)
     assert found.passed

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import safetensors
+import torch
 
 from triscale.errors import RecordError, RunError, UserError
 from triscale.jobs.core.run import RunFolder
@@ -45,12 +47,22 @@ def verify_run(
 
     Raises:
         UserError: ``epochs`` or ``steps`` is negative.
-        RunError: The run cannot be copied.
+        RunError: The run is in use, or cannot be copied.
         Interrupted: ``context.should_stop`` returned true.
     """
     for name, number in (("epochs", epochs), ("steps", steps)):
         if number < 0:
             raise UserError(f"{name} {number} is negative; give 0 or more")
+    threads = torch.get_num_threads()
+    try:
+        # A folder that cannot be written, such as an archive, has no other user.
+        with run.lock() if os.access(run.folder, os.W_OK) else nullcontext():
+            return _verify(run, context, epochs, steps, images)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _verify(run: RunFolder, context: ExecutionContext, epochs: int, steps: int, images: str | None) -> Verification:
     checks = [check_files(run), check_checkpoints(run)]
     try:
         spec = run.spec
