@@ -1,9 +1,9 @@
 """Cost of taking one step in N twice (``--set replay_every=N``): training time with and without, in turns.
 
-A window is an epoch of 100 steps: images are read, decoded, augmented and trained on as in a training, with decoded
-images cached between epochs; the batch of the step that is taken twice is read and decoded again. Windows with and
-without alternate. A ratio is that of one round, of the CPU time of this process, which other processes disturb little.
-The digest of the state, which every epoch has for ``triscale verify``, is timed by itself.
+A round is an epoch of 100 steps of two trainings, with and without, which take their steps in turns, so that other
+processes disturb both alike. Images are read, decoded, augmented and trained on as in a training, with decoded images
+cached between epochs; the batch of the step that is taken twice is read and decoded again. A ratio is that of one
+round. The digest of the state, which every epoch has for ``triscale verify``, is timed by itself.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import statistics
 import sys
 import time
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -57,15 +58,11 @@ def main() -> None:
         f"load {os.getloadavg()[0]:.1f} at the start"
     )
     variants = {every: Variant(given, split, every) for every in (0, given.every)}
-    for variant in variants.values():
-        variant.window()  # fills caches
-    found: dict[int, list[tuple[float, float]]] = {every: [] for every in variants}
-    for _ in range(given.rounds):
-        for every, variant in variants.items():
-            found[every].append(variant.window())
+    run_round(variants)  # fills caches
+    rounds = [run_round(variants) for _ in range(given.rounds)]
     for number, clock in enumerate(("CPU time", "wall time")):
-        ratios = [one[number] / other[number] for one, other in zip(found[given.every], found[0], strict=True)]
-        plain = statistics.median(one[number] for one in found[0])
+        ratios = [one[given.every][number] / one[0][number] for one in rounds]
+        plain = statistics.median(one[0][number] for one in rounds)
         print(
             f"one step in {given.every} taken twice: {statistics.median(ratios):.3f} of the {clock} without "
             f"({min(ratios):.3f} to {max(ratios):.3f} in {given.rounds} rounds), {plain:.1f} s for {STEPS} steps"
@@ -102,17 +99,30 @@ class Variant:
         assert not every or sum(is_replayed(step, every) for step in range(STEPS)) == STEPS // every
         self.epoch = 0
 
-    def window(self) -> tuple[float, float]:
-        """Train an epoch, and return the CPU and the wall time."""
-        began = time.process_time(), time.perf_counter()
+    def steps(self) -> Iterator[None]:
+        """Train an epoch, and yield after each step."""
         self.replay.keep()
         for step, batch in enumerate(self.loader.epoch(self.epoch)):
             self.replay.check_rest()
             self.replay.take(batch, partial(self.engine.take, count=self.loader.count(step), rate=1e-3))
             self.replay.keep()
+            yield
         self.engine.reset_tally()
         self.epoch += 1
-        return time.process_time() - began[0], time.perf_counter() - began[1]
+
+
+def run_round(variants: dict[int, Variant]) -> dict[int, tuple[float, float]]:
+    """Train an epoch of each variant, one step of each in turns, and return their CPU and wall times."""
+    spent = dict.fromkeys(variants, (0.0, 0.0))
+    running = {every: variant.steps() for every, variant in variants.items()}
+    for number in range(STEPS + 1):  # the last call ends the epoch
+        order = list(running) if number % 2 else list(running)[::-1]
+        for every in order:
+            cpu, wall = time.process_time(), time.perf_counter()
+            next(running[every], None)
+            before = spent[every]
+            spent[every] = before[0] + time.process_time() - cpu, before[1] + time.perf_counter() - wall
+    return spent
 
 
 if __name__ == "__main__":
