@@ -83,7 +83,18 @@ SUBPACKAGES = {
     "search": ("study", "coefficients", "baseline", "compare"),
     "training": ("distributed", "state", "xla"),
     "deploy": ("engines", "quantize", "apps"),
-    "jobs": ("core", "data", "training", "deploy", "profile", "inference", "studies", "reports", "transfer"),
+    "jobs": (
+        "core",
+        "data",
+        "training",
+        "deploy",
+        "profile",
+        "inference",
+        "studies",
+        "reports",
+        "transfer",
+        "verification",
+    ),
     "cli": ("support", "commands"),
 }
 """Subpackages of a package, lowest first: each imports only from those before it."""

@@ -16,6 +16,7 @@
     └── JobError (also RuntimeError)      a job that failed although the request was valid: exit code 1
         ├── ParityError                   an exported file that does not compute what the model computes
         ├── QuantizationError             an int8 file that loses more accuracy than is allowed
+        ├── CorruptionError               a value that changed in memory or on the disk without being written
         └── Interrupted                   stopped by a signal with everything saved: exit code 130 or 143
 
 A message is one sentence or two: what was given, what was expected, what to do.
@@ -97,6 +98,10 @@ class ParityError(JobError):
 
 class QuantizationError(JobError):
     """An int8 file that loses more accuracy than is allowed."""
+
+
+class CorruptionError(JobError):
+    """A value that changed in memory or on the disk without being written: the same step gave two results."""
 
 
 class Interrupted(JobError):  # noqa: N818 - it is no error of anyone's

@@ -38,7 +38,7 @@ def split(tmp_path_factory: pytest.TempPathFactory) -> Split:
 
 
 def digests(batches: Iterable[Batch]) -> list[str]:
-    return [hashlib.sha256(b"".join(part.numpy().tobytes() for part in batch)).hexdigest() for batch in batches]
+    return [hashlib.sha256(b"".join(part.numpy().tobytes() for part in batch[:3])).hexdigest() for batch in batches]
 
 
 def one_epoch(split: Split, epoch: int = 1, **options: int) -> list[str]:

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import Literal
 from weakref import finalize
 
 from torch import nn
 
-from triscale.api.arguments import BudgetLike, as_budget, as_seconds
+from triscale.api.arguments import BudgetLike
+from triscale.api.deploying import DeployOptions, deploy_opened
 from triscale.api.display import display_run
 from triscale.api.image_inputs import ImageLike, predict_inputs
 from triscale.api.transforms import ImageTransform, transforms
 from triscale.deploy.engines import PRECISIONS, Precision, get_engine
 from triscale.errors import UserError
 from triscale.jobs.core.execution import execution
-from triscale.jobs.deploy.deploy import deploy_run
 from triscale.jobs.inference.calibrate import COVERAGE, KEPT
 from triscale.jobs.inference.explain import Method, explain_images
 from triscale.jobs.inference.predict import ImageClassifier, Prediction
@@ -27,22 +26,22 @@ from triscale.jobs.reports.run_report import write_run_report
 from triscale.jobs.run_source import open_source
 from triscale.jobs.source_jobs import (
     calibrate_source,
-    deploy_source,
     evaluate_source,
     explain_source,
     export_source,
     robustness_of_source,
 )
 from triscale.jobs.training.train import read_evaluated, read_history
+from triscale.jobs.verification.verify import verify_run
 from triscale.jobs.weights_run import make_run_of_weights
 from triscale.network.custom import AnyNetwork
-from triscale.network.latency import load_predictor
 from triscale.results.confidence import Calibration
 from triscale.results.deployment import Deployment, Exported
 from triscale.results.explanation import ExplainedImages, Explanation
 from triscale.results.history import Epoch
 from triscale.results.metrics import GUESSING, AnyMetrics, guessing_note, load_metrics
 from triscale.results.robustness import Robustness
+from triscale.results.verification import Verification
 from triscale.scaling.fit import Fit
 
 
@@ -203,14 +202,9 @@ class Run:
         return predict_inputs(self._classifier, images, top)
 
     def calibrate(
-        self,
-        coverage: float = COVERAGE,
-        *,
-        kept: float = KEPT,
-        unknown_images: str | Path | None = None,
-        device: str = "auto",
-        progress: bool = True,
-    ) -> Calibration:
+        self, coverage: float = COVERAGE, *, kept: float = KEPT, unknown_images: str | Path | None = None,
+        device: str = "auto", progress: bool = True,
+    ) -> Calibration:  # fmt: skip
         """Fit temperature, prediction sets and the threshold of unknown images to the validation images.
 
         :func:`triscale.fit` and :func:`triscale.train` do it with the defaults. The run keeps the result, and is
@@ -336,16 +330,10 @@ class Run:
             return export_source(self._source, context, chosen, precision, path)
 
     def deploy(
-        self,
-        budget: BudgetLike | None = None,
-        *,
-        profiles: str | Path | Sequence[str | Path] = (),
-        precisions: Sequence[Precision] = PRECISIONS,
-        threads: int = 1,
-        time_limit: str | float | None = None,
-        out: str | Path | None = None,
-        progress: bool = True,
-    ) -> Deployment:
+        self, budget: BudgetLike | None = None, *, profiles: str | Path | Sequence[str | Path] = (),
+        precisions: Sequence[Precision] = PRECISIONS, threads: int = 1, time_limit: str | float | None = None,
+        out: str | Path | None = None, progress: bool = True,
+    ) -> Deployment:  # fmt: skip
         """Choose the fastest file for a device: export for each engine and precision, evaluate and time the files.
 
         Args:
@@ -361,19 +349,31 @@ class Run:
             BudgetError: No file is within the budget.
             RunError: The training has not finished.
         """
-        given = [profiles] if isinstance(profiles, str | Path) else list(profiles)
-        made: Sequence[Precision] = ("float32",) if given else precisions
-        with execution(progress=progress) as context:
-            deploy = partial(
-                deploy_run,
-                context=context,
-                predictors=[load_predictor(Path(profile)) for profile in given],
-                budget=None if budget is None else as_budget(budget),
-                precisions=precisions,
-                threads=threads,
-                time_limit=as_seconds("time_limit", time_limit),
-            )
-            return deploy_source(self._source, context, deploy, made, None if out is None else Path(out))[0]
+        options = DeployOptions(budget, profiles, precisions, threads, time_limit)
+        return deploy_opened(self._source, options, None if out is None else Path(out), progress=progress)
+
+    def verify(
+        self, *, epochs: int = 1, steps: int = 0, images: str | Path | None = None, device: str = "auto",
+        progress: bool = True,
+    ) -> Verification:  # fmt: skip
+        """Train a part of the run again, evaluate and export it again, and compare all with what it holds.
+
+        Args:
+            epochs: Number of epochs to train again: the last one, and more from the first one on.
+            steps: Number of steps to train again from the checkpoint before the last one.
+            images: Where the images of the run are now, if they have moved.
+            device: ``auto``, ``cpu`` or ``cuda``.
+            progress: Whether progress is shown on standard error.
+
+        Raises:
+            UserError: A number is negative, or these are weights without a run.
+            Interrupted: Ctrl-C or SIGTERM was received.
+        """
+        if self._source.weights is not None:
+            raise UserError(f"{self._source.reference} is weights; verify needs the directory of a run")
+        with execution(device, progress=progress) as context:
+            place = None if images is None else str(images)
+            return verify_run(self._folder, context, epochs=epochs, steps=steps, images=place)
 
     def report(self) -> Path:
         """Write the report again, and return its HTML file."""

@@ -29,6 +29,7 @@ from triscale.cli.commands import (
     show,
     training,
     transfer,
+    verify,
     weights,
 )
 from triscale.cli.support.hints import hint_for
@@ -64,6 +65,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
         results.explain,
         features.features,
         results.report,
+        verify.verify,
         serve.serve,
     ),
 }

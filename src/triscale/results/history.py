@@ -21,10 +21,11 @@ class Epoch(SparseRecord):
     ``learning_rate`` is that of the last step. ``val_top1`` is a share from 0 to 1; None for images with any number of
     labels, whose mean average precision is ``val_map``, left out of JSON otherwise. ``seconds`` is the time spent in
     the epoch since the job was last started. ``skipped_steps`` is the number of steps that were skipped because their
-    loss or gradients were not finite.
+    loss or gradients were not finite. ``state_sha256`` is the digest of the state of the training after the epoch
+    (weights, average, optimizer), by which ``triscale verify`` compares a replay; empty for epoch 0.
     """
 
-    sparse: ClassVar[tuple[str, ...]] = ("val_map",)
+    sparse: ClassVar[tuple[str, ...]] = ("val_map", "state_sha256")
 
     epoch: int
     step: int
@@ -36,6 +37,7 @@ class Epoch(SparseRecord):
     seconds: float
     skipped_steps: int = 0
     val_map: float | None = None
+    state_sha256: str = ""
 
     @property
     def val_score(self) -> float:

@@ -32,6 +32,7 @@ class ExecutionContext:
         engine: What takes the steps of a training; other jobs always use torch. With XLA, ``device`` is the CPU, where
             the host copy of the state is, and every process of the group is a host with all its XLA devices.
         should_stop: Polled between steps; once it returns true the job saves and raises ``Interrupted``.
+        stop_at: The step before which a training stops in the same way; None for the end.
         progress: Receives progress reports; by default notes go to the logger ``triscale``.
 
     Example:
@@ -47,6 +48,7 @@ class ExecutionContext:
     compile: bool = False
     engine: EngineName = "torch"
     should_stop: StopFlag = never_stop
+    stop_at: int | None = None
     progress: ProgressReporter = LOGGED_PROGRESS
 
 

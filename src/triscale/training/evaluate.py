@@ -22,7 +22,8 @@ from triscale.training.multi_label import marks_of, mean_average_precision
 class LabeledBatch(Protocol):
     """A batch of uint8 images ``[N, 3, S, S]`` with int64 labels ``[N]``, or ``[N, K]`` padded with -1.
 
-    ``indices`` are the positions of its images, int64 ``[N]``.
+    ``indices`` are the positions of its images, int64 ``[N]``. ``again`` is the same batch, read and decoded a second
+    time, for a step that is replayed; None for others.
     """
 
     @property
@@ -31,6 +32,8 @@ class LabeledBatch(Protocol):
     def labels(self) -> Tensor: ...  # noqa: D102
     @property
     def indices(self) -> Tensor: ...  # noqa: D102
+    @property
+    def again(self) -> LabeledBatch | None: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True)

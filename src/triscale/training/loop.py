@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import TypedDict
 
@@ -26,11 +27,12 @@ from triscale.training.divergence import diverging_since
 from triscale.training.engine import TrainingEngine, make_engine
 from triscale.training.evaluate import EvalOutput, evaluate
 from triscale.training.meter import Meter
+from triscale.training.replay import Replay, replay_interval
 from triscale.training.schedule import learning_rate
 from triscale.training.state.checkpoint import Checkpoints, Manifest, Stored
 from triscale.training.state.resume import resume_or_init, roll_back
 from triscale.training.state.saver import MakeManifest, Saver, Tensors
-from triscale.training.state.state import State, to_tensors
+from triscale.training.state.state import State, digest_of, to_tensors
 from triscale.training.step import seed_of
 from triscale.training.task import BatchSource, TrainingTask
 from triscale.training.transfer import REESTIMATED_IMAGES, has_frozen_norms, reestimate_norms, should_stop_early
@@ -60,6 +62,7 @@ class _Loop:
     engine: TrainingEngine
     saver: Saver
     meter: Meter
+    replay: Replay
 
     @property
     def state(self) -> State:
@@ -107,6 +110,7 @@ def train(
     Raises:
         RecipeError: The recipe's micro-batches cannot be distributed over the processes.
         Interrupted: ``context.should_stop`` returned true; everything is saved.
+        CorruptionError: A step that was taken twice gave two results; the newest checkpoint is from before it.
         JobError: Losses stay non-finite or diverge repeatedly, memory or disk space runs out, or a process of the group
             is lost.
     """
@@ -125,6 +129,7 @@ def train(
         engine=engine,
         saver=saver,
         meter=Meter(source.steps_per_epoch * task.recipe.epochs, task.recipe.epochs, context.progress),
+        replay=Replay(engine=engine, every=replay_interval(task.recipe, context), context=context),
     )
     try:
         with portable_only(active=_lacks_native(context)):
@@ -185,11 +190,13 @@ def _train_epoch(loop: _Loop) -> bool:
     group.barrier(f"the start of epoch {epoch + 1}")
     loop.meter.start_epoch()
     saved_at = time.monotonic()
+    loop.replay.keep()
     for batch in source.train(epoch, first):
+        loop.replay.check_rest()  # before a checkpoint could be written of a state that changed meanwhile
         if state.step % every == 0 or group.size == 1:
             # All processes have to take the same decision, or some would wait for others that have stopped.
             stop, save = _synchronize_flags(context, save=time.monotonic() - saved_at > loop.save_seconds)
-            if stop:
+            if stop or state.step == context.stop_at:
                 saver.save_now(loop.tensors, _manifest(task, state), context.should_stop, wait=False)
                 raise Interrupted(f"stopped after step {state.step}; everything is saved")
             if save:
@@ -198,11 +205,13 @@ def _train_epoch(loop: _Loop) -> bool:
         # Steps that made the losses diverge before the last rollback.
         if state.step in state.skipped:
             loop.engine.skip()
+            loop.replay.keep()
             continue
         count = source.count(state.step - epoch * source.steps_per_epoch)
         rate, only_head = learning_rate(recipe, state.step, source.steps_per_epoch), state.step < head_steps
         frozen = has_frozen_norms(recipe, state.step, source.steps_per_epoch * recipe.epochs)
-        loop.engine.take(batch, count, rate, only_head=only_head, frozen_norms=frozen)
+        take = partial(loop.engine.take, count=count, rate=rate, only_head=only_head, frozen_norms=frozen)
+        loop.replay.take(batch, take)
         val_score = state.history[-1].val_score if state.history else None
         loop.meter.count(count, state.step, epoch + 1, val_score, loop.loss)
         if state.step % every == 0:
@@ -213,6 +222,7 @@ def _train_epoch(loop: _Loop) -> bool:
                 context.progress.note(roll_back(state, since, source, loop.checkpoints, group))
                 loop.engine.write_state()
                 return False
+        loop.replay.keep()
     return True
 
 
@@ -248,6 +258,7 @@ def _finish_epoch(loop: _Loop) -> Epoch:
             f"smaller learning rate than {recipe.peak_learning_rate:g}"
         )
     total, count, skipped_steps, _ = state.tally.tolist()
+    loop.engine.reset_tally()
     finished = Epoch(
         epoch=state.step // source.steps_per_epoch,
         step=state.step,
@@ -257,9 +268,9 @@ def _finish_epoch(loop: _Loop) -> Epoch:
         images_per_second=images_per_second,
         seconds=meter.epoch_seconds,
         skipped_steps=int(skipped_steps),
+        state_sha256=digest_of(loop.tensors.values),
     )
     state.history.append(finished)
-    loop.engine.reset_tally()
     # A tie replaces pretrained weights: label smoothing alone raises the loss of whatever is trained with it.
     ties = state.best is not None and state.best == state.initial and finished.val_score == state.best.val_score
     if ties or finished.is_better_than(state.best):

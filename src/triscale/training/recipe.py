@@ -161,6 +161,9 @@ class Recipe(SparseRecord):
             that rare classes are predicted as readily as others (https://arxiv.org/abs/2007.07314); 1 is usual.
         distillation: How the teacher is followed, if there is one (``--teacher``).
         progressive: Progressive learning: stages with growing images and regularization.
+        replay_every: Silent corruption: one of so many steps is taken twice, the second time from a copy of the state
+            and with its images read again, and both results must be bitwise equal. It does not change the result. 0
+            turns it off (:mod:`triscale.training.replay`).
 
     Example:
         >>> Recipe(batch=512, reference_batch=256, learning_rate=0.016).peak_learning_rate
@@ -169,7 +172,7 @@ class Recipe(SparseRecord):
 
     kind_name: ClassVar[str] = "recipe"
     sparse: ClassVar[tuple[str, ...]] = ("loss", "class_weights", "sampling", "logit_adjustment", "distillation",
-                                           "progressive")  # fmt: skip
+                                           "progressive", "replay_every")  # fmt: skip
     schema_number: ClassVar[int] = 2
 
     name: str = "custom"
@@ -211,6 +214,7 @@ class Recipe(SparseRecord):
     logit_adjustment: NonNegativeFloat = 0.0
     distillation: Distillation = Distillation()
     progressive: Progressive = Progressive()
+    replay_every: NonNegativeInt = 100
 
     @model_validator(mode="after")
     def _check_micro_batches(self) -> Recipe:

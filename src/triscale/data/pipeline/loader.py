@@ -24,7 +24,7 @@ from triscale.data.images.transforms import (
     eval_transform,
     train_transform,
 )
-from triscale.data.pipeline.order import batch_slice, drawn_order, epoch_order, num_batches, sample_seed
+from triscale.data.pipeline.order import batch_slice, drawn_order, epoch_order, is_replayed, num_batches, sample_seed
 from triscale.data.pipeline.shared_arrays import StringArray
 from triscale.data.pipeline.split import Sample, Split
 from triscale.data.pipeline.workers import BATCH_TIMEOUT_SECONDS, DecodeTask, Workers
@@ -44,11 +44,13 @@ class Batch(NamedTuple):
         images: uint8 ``[N, channels, height, width]``, not normalized.
         labels: int64 ``[N]``; ``[N, K]``, padded with -1, if images have any number of labels.
         indices: int64 ``[N]``, the positions of the samples in their split.
+        again: The same batch, read and decoded a second time, for a step that is replayed; None for others.
     """
 
     images: Tensor
     labels: Tensor
     indices: Tensor
+    again: Batch | None = None
 
 
 class TrainLoader:
@@ -73,6 +75,8 @@ class TrainLoader:
             :func:`triscale.data.pipeline.order.drawn_order`; by default every sample once per epoch.
         decode_jpeg: Decodes training images instead of Pillow, such as
             :func:`triscale.data.images.transforms.torchcodec_decoder`; some pixels then differ by one level.
+        replay_every: Batches of steps that are replayed are loaded twice, see
+            :func:`triscale.data.pipeline.order.is_replayed`; by default none are.
 
     Example:
         >>> import tempfile
@@ -103,8 +107,10 @@ class TrainLoader:
         on_restart: Callable[[str], None] | None = None,
         decode_jpeg: DecodeJpeg | None = None,
         weights: NDArray[np.float64] | None = None,
+        replay_every: int = 0,
     ) -> None:
         self._size, self._batch, self._seed, self._weights = len(split.train), batch, seed, weights
+        self._replay_every = replay_every
         transform = train_transform(preprocessing, augmentation, decode_jpeg)
         images = _Images(split.train, split.root, transform, seed, cache_bytes // max(workers, 1), preprocessing)
         self._pool = _Pool(images, workers, pin, preprocessing.input_shape, batch, timeout, on_restart)
@@ -142,7 +148,11 @@ class TrainLoader:
             JobError: Workers were killed or hung more than
                 :data:`triscale.data.pipeline.workers.MAX_RESTARTS` times.
         """
-        return self._pool.run(_Tasks(self._order(epoch), self._batch, epoch, range(self.num_steps)[first_step:], share))
+        steps: Sequence[int] = range(self.num_steps)[first_step:]
+        if self._replay_every:
+            before = epoch * self.num_steps
+            steps = [s for s in steps for _ in range(1 + is_replayed(before + s, self._replay_every))]
+        return self._pool.run(_Tasks(self._order(epoch), self._batch, epoch, steps, share))
 
     def close(self) -> None:
         """Stop the workers; the loader cannot be used afterwards."""
@@ -192,10 +202,13 @@ def eval_batches(
 
 
 class _Tasks(Sequence[DecodeTask]):
-    """The batches of an epoch, created on demand: a list of all indices would take 40 bytes per sample."""
+    """The batches of an epoch, created on demand: a list of all indices would take 40 bytes per sample.
+
+    Of a step that is named twice in a row, the first batch is fresh.
+    """
 
     def __init__(
-        self, order: NDArray[np.int64], batch: int, epoch: int, steps: range, share: Callable[[int], slice]
+        self, order: NDArray[np.int64], batch: int, epoch: int, steps: Sequence[int], share: Callable[[int], slice]
     ) -> None:
         self._order, self._batch, self._epoch, self._steps, self._share = order, batch, epoch, steps, share
 
@@ -210,7 +223,8 @@ class _Tasks(Sequence[DecodeTask]):
         if isinstance(number, slice):
             return _Tasks(self._order, self._batch, self._epoch, self._steps[number], self._share)
         indices = self._order[batch_slice(len(self._order), self._batch, self._steps[number])].tolist()
-        return DecodeTask(self._epoch, indices[self._share(len(indices))])
+        fresh = 0 <= number < len(self) - 1 and self._steps[number] == self._steps[number + 1]
+        return DecodeTask(self._epoch, indices[self._share(len(indices))], fresh)
 
 
 class _Images:
@@ -232,11 +246,11 @@ class _Images:
         self._cache: dict[int, AnyImage] = {}
         self._room = cache_bytes
 
-    def __call__(self, epoch: int, number: int) -> Tensor | str:
+    def __call__(self, epoch: int, number: int, *, fresh: bool = False) -> Tensor | str:
         index = number % len(self._paths)  # a sample that is drawn several times has several numbers
         state = None if self._seed is None else torch.get_rng_state()
         try:
-            file = self._open(index)
+            file = self._read(index) if fresh else self._open(index)
             if self._seed is None or not isinstance(self._transform, TrainTransform):
                 return self._transform(file.load())
             torch.default_generator.manual_seed(sample_seed(self._seed, epoch, number))
@@ -258,7 +272,7 @@ class _Images:
         cached = self._cache.get(index)
         if cached is not None:
             return LazyImage(cached)
-        file = open_image(self._store.read(self._paths[index], NO_LIMITS), NO_LIMITS, self._bit_depth, self._channels)
+        file = self._read(index)
         pixel_bytes = 4 if self._channels == 3 else self._channels  # Pillow keeps RGB in 4 bytes
         size = pixel_bytes * file.size[0] * file.size[1]
         if size > self._room or (isinstance(self._transform, TrainTransform) and self._transform.needs_file(file)):
@@ -269,6 +283,9 @@ class _Images:
             image = image.copy()  # without the encoded file
         self._cache[index] = image
         return LazyImage(image)
+
+    def _read(self, index: int) -> LazyImage:
+        return open_image(self._store.read(self._paths[index], NO_LIMITS), NO_LIMITS, self._bit_depth, self._channels)
 
 
 def label_array(samples: Sequence[Sample]) -> NDArray[np.int64]:
@@ -333,15 +350,21 @@ class _Pool:
         if self._closed:
             raise RuntimeError("this loader is closed")
         stacks = self._workers.run(tasks, pin=self._pin) if self._workers else self._decode_here(tasks)
+        again: Batch | None = None
         for task, stack in zip(tasks, stacks, strict=True):
             indices = torch.as_tensor(task.indices, dtype=torch.int64) % len(self._images.labels)
-            yield Batch(stack, self._images.labels[indices], indices)
+            batch = Batch(stack, self._images.labels[indices], indices, again)
+            if task.fresh:
+                again = batch
+                continue
+            again = None
+            yield batch
 
     def _decode_here(self, tasks: Sequence[DecodeTask]) -> Generator[Tensor]:
         for task in tasks:
             stack = torch.empty((len(task.indices), *self._shape), dtype=torch.uint8, pin_memory=self._pin)
             for position, index in enumerate(task.indices):
-                image = self._images(task.epoch, index)
+                image = self._images(task.epoch, index, fresh=task.fresh)
                 if isinstance(image, str):
                     raise DataError(image)
                 stack[position] = image

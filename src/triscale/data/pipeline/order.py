@@ -55,6 +55,20 @@ def drawn_order(weights: NDArray[np.float64], seed: int, epoch: int) -> NDArray[
     return result
 
 
+def is_replayed(step: int, every: int) -> bool:
+    """Return whether a step is taken twice, so that silent corruption is found: one in the middle of ``every`` steps.
+
+    Args:
+        step: The step of the training, counted from 0.
+        every: Steps from one that is replayed to the next; 0 for none.
+
+    Example:
+        >>> [step for step in range(300) if is_replayed(step, 100)]
+        [50, 150, 250]
+    """
+    return every > 0 and step % every == every // 2
+
+
 def batch_slices(size: int, batch: int) -> list[slice]:
     """Divide ``size`` samples into ``ceil(size / batch)`` batches whose sizes differ by at most one.
 

@@ -31,8 +31,8 @@ from torch import Tensor
 
 from triscale.errors import DataError, JobError
 
-Load = Callable[[int, int], Tensor | str]
-"""From epoch and index to an image, or to an error message."""
+Load = Callable[..., Tensor | str]
+"""From epoch and index to an image, or to an error message; with ``fresh=True`` without any cache."""
 
 BATCH_TIMEOUT_SECONDS = 600.0
 """Maximum time to wait for one batch."""
@@ -46,10 +46,11 @@ _MAX_ERROR = 2000  # characters of an error message, so that it fits the buffer 
 
 
 class DecodeTask(NamedTuple):
-    """A batch to make: the epoch and the indices of its samples."""
+    """A batch to make: the epoch and the indices of its samples; ``fresh`` ones are read without any cache."""
 
     epoch: int
     indices: Sequence[int]
+    fresh: bool = False
 
 
 class _Result(NamedTuple):
@@ -68,6 +69,7 @@ class _Request(NamedTuple):
     slot: int
     size: int
     epoch: int
+    fresh: bool
 
 
 class Workers:
@@ -154,7 +156,9 @@ class Workers:
         count = len(task.indices)
         self._indices[slot, :count] = torch.as_tensor(task.indices, dtype=torch.int64)
         try:
-            self._workers[number % self._number].requests.send((self._run, number, slot, count, task.epoch))
+            self._workers[number % self._number].requests.send(
+                tuple(_Request(self._run, number, slot, count, task.epoch, task.fresh))
+            )
         except OSError:  # the worker is gone, which is noticed when the batch is needed
             return
 
@@ -260,7 +264,7 @@ def _work(load: Load, requests: Connection, results: Connection, images: Tensor,
 
 def _decode_batch(load: Load, request: _Request, images: Tensor, indices: Tensor) -> _Result:
     for position, index in enumerate(indices[request.slot, : request.size].tolist()):
-        image = load(request.epoch, index)
+        image = load(request.epoch, index, fresh=True) if request.fresh else load(request.epoch, index)
         if isinstance(image, str):
             return _Result(request.run, request.number, image[:_MAX_ERROR])
         images[request.slot, position] = image

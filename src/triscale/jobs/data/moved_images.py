@@ -74,10 +74,9 @@ def reattach_images(run: RunFolder, images: str, context: ExecutionContext) -> N
             f"weights run {run.folder} IMAGES --out OTHER_RUN"
         )
     _refuse_changed_split(run, spec, split)
-    scanned = scan_with_progress(images, context, STOPPED, spec.request.data, strict=False)
-    known = ImageContents.load(run.contents_file).digests if run.contents_file.is_file() else {}
-    moved = _compare(split, scanned, _classes_of(spec, scanned), known)
-    if str(moved):
+    known = known_contents(run)
+    moved, scanned = compare_images(run, images, context)
+    if moved:
         raise RunError(
             f"the images in {images} are not those of {run.folder}: of {len(samples)}, {moved}; give the place where "
             f"all of them are, such as {samples[0].path}, or evaluate the weights on other images: triscale weights "
@@ -89,8 +88,34 @@ def reattach_images(run: RunFolder, images: str, context: ExecutionContext) -> N
         )
     if more := scanned.num_images - len(samples):
         context.progress.note(f"{more} images in {images} are not in the split of the run and are left out")
-    _write(run, spec, split, scanned.root, absolute_images(images))
+    move_images(run, scanned.root, images)
     context.progress.note(f"{run.folder} now takes its {len(samples)} images from {scanned.root}")
+
+
+def compare_images(run: RunFolder, images: str, context: ExecutionContext) -> tuple[str, Scan]:
+    """Scan images, and return how those of the split of a run differ in them: empty if they do not; and the scan.
+
+    Args:
+        run: The run.
+        images: A data set that may hold them by the same paths.
+        context: Progress and stop flag.
+
+    Raises:
+        DataError: There are no images.
+        Interrupted: ``context.should_stop`` returned true.
+    """
+    spec = run.spec
+    scanned = scan_with_progress(images, context, STOPPED, spec.request.data, strict=False)
+    return str(_compare(run.split, scanned, _classes_of(spec, scanned), known_contents(run))), scanned
+
+
+def known_contents(run: RunFolder) -> dict[str, str]:
+    """Return the digests of the content of images that a run records, by path; empty in runs of earlier versions.
+
+    Args:
+        run: The run.
+    """
+    return ImageContents.load(run.contents_file).digests if run.contents_file.is_file() else {}
 
 
 def reattach_moved_images(run: RunFolder, request: Request, context: ExecutionContext) -> None:
@@ -147,11 +172,19 @@ def _compare(split: Split, scanned: Scan, classes: tuple[str, ...], known: dict[
     return _Moved(tuple(missing), tuple(relabeled), tuple(changed))
 
 
-def _write(run: RunFolder, spec: RunSpec, split: Split, root: str, images: str) -> None:
-    """Write the new place into the records; the summary of the data comes last, see :func:`_refuse_changed_split`."""
-    moved = split.replace(root=root)
+def move_images(run: RunFolder, root: str, images: str) -> None:
+    """Write another place of the images into the records of a run.
+
+    The summary of the data comes last, see :func:`_refuse_changed_split`.
+
+    Args:
+        run: The run.
+        root: The root of a scan of the images there.
+        images: The data set that was scanned.
+    """
+    spec, moved = run.spec, run.split.replace(root=root)
     moved.save(run.split_file)
-    spec.replace(split=moved.digest, request=spec.request.replace(images=images)).save(run.spec_file)
+    spec.replace(split=moved.digest, request=spec.request.replace(images=absolute_images(images))).save(run.spec_file)
     if run.data_file.is_file():
         DataSummary.load(run.data_file).replace(root=root).save(run.data_file)
 

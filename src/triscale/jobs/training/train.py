@@ -29,6 +29,7 @@ from triscale.training.imbalance import image_weights, objective_of
 from triscale.training.loop import seed_weights, train
 from triscale.training.multi_label import choose_thresholds
 from triscale.training.recipe import Recipe
+from triscale.training.replay import replay_interval
 from triscale.training.state.checkpoint import Checkpoints, Manifest
 from triscale.training.task import BatchSource, TrainingTask
 
@@ -62,6 +63,7 @@ def train_run(
         RunError: The split is not that of the run.
         JobError: The processes have different images.
         Interrupted: ``context.should_stop`` returned true; the same call resumes the training.
+        CorruptionError: A step that was taken twice gave two results.
     """
     if split.digest != spec.split:
         raise RunError(
@@ -146,6 +148,7 @@ def train_task(
             on_restart=context.progress.note,
             decode_jpeg=decode_jpeg,
             weights=weights,
+            replay_every=replay_interval(recipe, context),
         )
 
     with StagedLoader(loader_of, lambda epoch: recipe.progressive.stage(epoch, recipe.epochs)) as loader:

@@ -94,6 +94,18 @@ class Checkpoints:
                 return manifest
         return None
 
+    def undamaged(self) -> list[Manifest]:
+        """Return the manifests whose files are undamaged, the newest first."""
+        found = [manifest for path in self._manifests() if (manifest := _read(path))]
+        return [one for one in found if all(self._is_good(file) for file in (one.state_file, one.best_file) if file)]
+
+    def damaged(self) -> list[str]:
+        """Return the names of damaged manifests, and of damaged or missing files that the others refer to."""
+        read = {path.name: _read(path) for path in self._manifests()}
+        files = {file for one in read.values() if one for file in (one.state_file, one.best_file) if file}
+        bad = [name for name, manifest in read.items() if manifest is None]
+        return sorted([*bad, *(file.name for file in files if not self._is_good(file))])
+
     def load(self, file: Stored) -> dict[str, Tensor]:
         """Read the tensors of a stored file.
 

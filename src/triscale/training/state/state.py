@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass, field
 
@@ -97,6 +98,14 @@ def to_tensors(state: State) -> Tensors:
 
 def restore(state: State, manifest: Manifest, tensors: dict[str, Tensor]) -> None:
     """Restore a state in place from a checkpoint."""
+    restore_tensors(state, tensors)
+    state.step, state.history, state.best = manifest.step, list(manifest.history), manifest.best
+    state.initial = manifest.initial
+    state.skipped, state.rollbacks = frozenset(manifest.skipped), manifest.rollbacks
+
+
+def restore_tensors(state: State, tensors: dict[str, Tensor]) -> None:
+    """Restore the tensors of a state in place, from those of :func:`to_tensors`."""
 
     def below(prefix: str) -> dict[str, Tensor]:
         return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
@@ -107,6 +116,19 @@ def restore(state: State, manifest: Manifest, tensors: dict[str, Tensor]) -> Non
     restore_optimizer(state.optimizer, state.model, below("optimizer/"))
     state.tally.copy_(tensors["loss/tally"])
     state.recent.copy_(tensors["loss/recent"])
-    state.step, state.history, state.best = manifest.step, list(manifest.history), manifest.best
-    state.initial = manifest.initial
-    state.skipped, state.rollbacks = frozenset(manifest.skipped), manifest.rollbacks
+
+
+def digest_of(tensors: dict[str, Tensor]) -> str:
+    """Return the SHA-256 of named tensors: names, kinds, shapes and values, in hexadecimal.
+
+    Example:
+        >>> one, other = torch.tensor([0.0]), torch.tensor([-0.0])
+        >>> digest_of({"a": one}) == digest_of({"a": one.clone()}) != digest_of({"a": other})
+        True
+    """
+    whole = hashlib.sha256()
+    for name, value in sorted(tensors.items()):
+        plain = value.detach().cpu().contiguous()
+        whole.update(f"{name} {plain.dtype} {tuple(plain.shape)};".encode())
+        whole.update(plain.reshape(-1).view(torch.uint8).numpy().data)
+    return whole.hexdigest()

@@ -1,0 +1,1 @@
+"""Verify a run: its files, data, training, evaluation and exported files."""
