@@ -75,7 +75,7 @@ def test_tensor_of_another_size_than_its_shape_is_refused(file):
 
 def test_custom_operation_is_refused_by_name(file):
     file.write_bytes(model(numpy_helper.from_array(BIAS, "bias"), domain="evil").SerializeToString())
-    with pytest.raises(RecordError, match="has the custom operation evil.Add; only operations of ONNX"):
+    with pytest.raises(RecordError, match=r"has the custom operation evil\.Add; only operations of ONNX"):
         check_onnx(file)
 
 
@@ -85,7 +85,7 @@ def test_custom_operation_inside_a_branch_is_refused(file):
     branch = helper.make_graph([inner], "branch", [], [value])
     node = helper.make_node("If", ["condition"], ["logits"], then_branch=branch, else_branch=branch)
     file.write_bytes(model(numpy_helper.from_array(BIAS, "bias"), nodes=[node]).SerializeToString())
-    with pytest.raises(RecordError, match="custom operation evil.Run"):
+    with pytest.raises(RecordError, match=r"custom operation evil\.Run"):
         check_onnx(file)
 
 
@@ -108,5 +108,5 @@ def test_what_onnx_runtime_refuses_is_one_sentence(file):
 
 
 def test_file_that_cannot_be_read_is_named(file):
-    with pytest.raises(RecordError, match="cannot read .*: No such file"):
+    with pytest.raises(RecordError, match=r"cannot read .*: No such file"):
         check_onnx(file)
