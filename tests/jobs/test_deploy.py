@@ -146,6 +146,8 @@ def test_profile_of_another_device_predicts_latency(capsys, made, tmp_path):
     ).save(other)  # fmt: skip
     message = refused(capsys, "deploy", made, "--device", profile, other)
     assert "different devices: a board with 4 of its cores and a phone with 1 of its cores" in message
+    message = refused(capsys, "deploy", made, "--device", profile, "--precisions", "int8")
+    assert "profiles predict the latency of float32 files, not of int8; leave the precisions out" in message
     assert "give cpu or profiles" in refused(capsys, "deploy", made, "--device", "cpu", profile)
     assert "no file is within 2 ms" in refused(capsys, "deploy", made, "--device", profile, "--budget", "2ms")
 

@@ -82,12 +82,17 @@ def deploy_run(
 
     Raises:
         BudgetError: The budget limits something other than latency and size, or no file meets it.
-        UserError: Latency prediction does not support the network or the profiled engine, or the profiles belong to
-            several devices or twice to one engine.
+        UserError: Latency prediction does not support the network, the profiled engine or the precisions, or the
+            profiles belong to several devices or twice to one engine.
         Interrupted: ``context.should_stop`` returned true.
     """
     if budget is not None and set(budget.limits) - {"latency", "size"}:
         raise BudgetError(f"a deployment budget limits latency or file size, such as 20ms or 5MB, not {budget}")
+    if predictors and tuple(precisions) not in (PRECISIONS, ("float32",)):
+        raise UserError(
+            f"profiles predict the latency of float32 files, not of {' and '.join(precisions)}; leave the precisions out, "
+            "or deploy on the device itself"
+        )
     deadline = Deadline(time_limit, time.monotonic() if started is None else started)
     options = CandidateOptions(precisions=precisions, bound=bound, budget=budget, threads=threads, deadline=deadline)
     with tempfile.TemporaryDirectory(dir=run.folder, prefix=".deploy-") as temporary:
