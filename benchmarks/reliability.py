@@ -4,7 +4,8 @@ Promises (numbers as in the README): 1 killed anywhere, 2 power cuts, 3 damaged 
 5 out of memory, 6 non-finite steps, 7 hostile images, 8 duplicates between splits, 9 budgets, 13 silent corruption. A
 failing test stops the benchmark, so there is no figure for a broken promise. Takes about 20 minutes on two cores.
 
-``--promise 13`` runs the tests of one promise alone, and writes ``results/reliability_13.json``.
+``--promise 13`` runs the tests of one promise alone, and writes ``results/reliability_13.json``. ``--engine xla`` runs those
+of the XLA engine, and writes ``results/reliability_xla.json``.
 
 Duplicates (8) are searched in the given folders of images: one kind of copy of each image is added to the dataset, and
 a reported pair of different images counts as a false positive.
@@ -50,6 +51,12 @@ TESTS = {
     "tests/jobs/test_verify.py": (13,),
 }
 """The test files, and the promises whose figures they record."""
+XLA_TESTS = {
+    "tests/xla/test_xla_faults.py": (1, 5),
+    "tests/xla/test_xla_steps.py": (4, 6),
+    "tests/xla/test_xla_training.py": (4,),
+}
+"""Likewise for trainings with the XLA engine; what does not depend on the engine is not repeated."""
 RESULTS = Path(__file__).parent / "results"
 NUM_COPIES = 1000
 QUALITIES = (50, 75, 95)
@@ -88,12 +95,17 @@ def main() -> None:
         choices=sorted({number for numbers in TESTS.values() for number in numbers}),
         help="run the tests of one promise alone",
     )
+    parser.add_argument("--engine", choices=("torch", "xla"), default="torch", help="the engine of the trainings")
     arguments = parser.parse_args()
+    if arguments.engine == "xla":
+        write("reliability_xla.json", " --engine xla", run_tests(list(XLA_TESTS)))
+        return
     if arguments.promise is not None:
-        found = [one for one in run_tests(arguments.promise) if one["promise"] == arguments.promise]
+        files = [file for file, promises in TESTS.items() if arguments.promise in promises]
+        found = [one for one in run_tests(files) if one["promise"] == arguments.promise]
         write(f"reliability_{arguments.promise}.json", f" --promise {arguments.promise}", found)
         return
-    figures = run_tests()
+    figures = run_tests(list(TESTS))
     with tempfile.TemporaryDirectory() as folder:
         named = {"digits": write_digits(Path(folder) / "digits")}
         named |= {name: Path(path) for name, _, path in (text.partition("=") for text in arguments.images)}
@@ -112,9 +124,8 @@ def write(name: str, options: str, figures: list[Figure]) -> None:
         print(f"{found['promise']:>7}  {found['found']:>6} of {found['of']:<6} {found['what']}")
 
 
-def run_tests(promise: int | None = None) -> list[Figure]:
-    """Run the tests at full size, all or those of one promise, and sum the figures they recorded."""
-    files = [file for file, promises in TESTS.items() if promise is None or promise in promises]
+def run_tests(files: list[str]) -> list[Figure]:
+    """Run test files at full size, and sum the figures they recorded."""
     with tempfile.NamedTemporaryFile("r", suffix=".jsonl") as lines:
         settings = os.environ | {"TRISCALE_FULL": "1", "TRISCALE_FIGURES": lines.name, "OMP_NUM_THREADS": "1"}
         command = [sys.executable, "-m", "pytest", "-q", "-x", *files]

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seeded_training import feed, task
+from sizes import figure
 from triscale.errors import RecipeError
 from triscale.nn.build import build
 from triscale.training.context import ExecutionContext
@@ -120,6 +121,7 @@ def test_any_number_of_devices_gives_bitwise_the_same(small, precision):
     for other in states[1:]:
         for name, value in states[0].items():
             assert value.numpy().tobytes() == other[name].numpy().tobytes(), name
+    figure(4, f"XLA engine, {precision}: {DEVICES[precision]} devices, bitwise the same", 1, 1)
 
 
 @pytest.mark.stress
@@ -161,6 +163,7 @@ def test_step_without_finite_loss_leaves_everything_but_the_count_as_it_was(cert
     mended = advance(engine, 1)
     assert mended["loss/tally"].tolist()[2:] == [1.0, 0.0]
     assert all(value.isfinite().all() for key, value in mended.items() if key != "loss/recent")
+    figure(6, "XLA engine: a step that is not finite, undone whole", 1, 1)
 
 
 def set_weight(engine, weight, value):

@@ -16,6 +16,7 @@ from cli.command import refused
 from conftest import write_classes
 from example_script import run_script
 from seeded_training import feed, same, task
+from sizes import figure
 from triscale.api.run import Run
 from triscale.data.pipeline.workers import DecodeTask, Workers
 from triscale.errors import Interrupted
@@ -132,6 +133,7 @@ def test_two_hosts_give_the_weights_of_one(images, small_file, tmp_path, whole):
     stderr = finish(command(images, small_file, out), 2, *launcher)
     assert "training on 4 cpu devices on 2 hosts with XLA" in stderr
     assert digest(out) == digest(whole)
+    figure(4, "XLA engine: two hosts, bitwise as one", 1, 1)
 
 
 @pytest.mark.process
