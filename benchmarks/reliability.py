@@ -4,8 +4,8 @@ Promises (numbers as in the README): 1 killed anywhere, 2 power cuts, 3 damaged 
 5 out of memory, 6 non-finite steps, 7 hostile images, 8 duplicates between splits, 9 budgets, 13 silent corruption. A
 failing test stops the benchmark, so there is no figure for a broken promise. Takes about 20 minutes on two cores.
 
-``--promise 13`` runs the tests of one promise alone, and writes ``results/reliability_13.json``. ``--engine xla`` runs those
-of the XLA engine, and writes ``results/reliability_xla.json``.
+``--promise 13`` runs the tests of one promise alone, and writes ``results/reliability_13.json``. ``--engine xla`` runs
+those of the XLA engine, and writes ``results/reliability_xla.json``.
 
 Duplicates (8) are searched in the given folders of images: one kind of copy of each image is added to the dataset, and
 a reported pair of different images counts as a false positive.

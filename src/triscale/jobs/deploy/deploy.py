@@ -90,8 +90,8 @@ def deploy_run(
         raise BudgetError(f"a deployment budget limits latency or file size, such as 20ms or 5MB, not {budget}")
     if predictors and tuple(precisions) not in (PRECISIONS, ("float32",)):
         raise UserError(
-            f"profiles predict the latency of float32 files, not of {' and '.join(precisions)}; leave the precisions out, "
-            "or deploy on the device itself"
+            f"profiles predict the latency of float32 files, not of {' and '.join(precisions)}; leave the precisions "
+            "out, or deploy on the device itself"
         )
     deadline = Deadline(time_limit, time.monotonic() if started is None else started)
     options = CandidateOptions(precisions=precisions, bound=bound, budget=budget, threads=threads, deadline=deadline)
