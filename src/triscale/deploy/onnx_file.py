@@ -102,6 +102,9 @@ def plain_metadata(contract: Contract) -> dict[str, str]:
             entries["unknown_threshold"] = confidence.unknown_threshold
     if images.bit_depth != 16:
         entries["bit_depth"] = images.bit_depth
+    if contract.origins:
+        entries["trained_from"] = [origin.weights for origin in contract.origins]
+        entries["licenses"] = [origin.license_in_words for origin in contract.origins]
     words = {"task": TASK, "interpolation": images.interpolation, "activation": decision.link}
     return words | {name: json.dumps(value, ensure_ascii=False) for name, value in entries.items()}
 

@@ -16,6 +16,7 @@ from triscale.deploy.exportable import Exportable
 from triscale.deploy.parity import MIN_SCALE, logits_of, logits_of_model, parity_inputs
 from triscale.deploy.quantize.guard import BOUND
 from triscale.errors import DataError, RecordError
+from triscale.jobs.core.origins import origins_of
 from triscale.jobs.core.run import RunFolder
 from triscale.jobs.deploy.eval_cache import CALIBRATION, QuantizationEvalCache
 from triscale.jobs.deploy.quantize import quantize_run, round_run
@@ -42,7 +43,11 @@ def exportable(run: RunFolder) -> Exportable:
     """
     spec = run.spec
     contract = Contract(
-        network=spec.network.name, preprocessing=spec.preprocessing, classes=spec.classes, decision=run.decision
+        network=spec.network.name,
+        preprocessing=spec.preprocessing,
+        classes=spec.classes,
+        decision=run.decision,
+        origins=origins_of(spec.request),
     )
     return Exportable(run.model(), contract, spec.network if isinstance(spec.network, Network) else None)
 

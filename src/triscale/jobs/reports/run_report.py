@@ -35,6 +35,7 @@ FILES = (
     ("split.json", "the split: which image is used for training, validation and test"),
     ("data.json", "the result of the scan, with the skipped files"),
     ("contents.json", "digests of the images, by which they are recognized after they have moved"),
+    ("sbom.cdx.json", "the software of the training and the weights it started from, in CycloneDX's format"),
     ("history.jsonl", "one line for each epoch; epoch 0 is the pretrained weights"),
     ("model.safetensors", "the trained weights"),
     ("decision.json", "how probabilities become labels: the threshold of each class"),
@@ -48,6 +49,8 @@ FILES = (
     ("deploy.json", "the file chosen for a device, and the alternatives"),
     ("latency.json", "measured latency"),
     ("explain/maps.json", "the class activation maps"),
+    ("README.md", "the model card"),
+    ("model.sig", "the signature"),
 )
 
 
