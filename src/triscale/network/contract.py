@@ -161,10 +161,18 @@ class WeightsOrigin(SparseRecord):
     hub: str | None = None
 
     @property
+    def is_non_commercial(self) -> bool:
+        """Whether the license is known to forbid commercial use."""
+        return (self.license or "").startswith(NON_COMMERCIAL)
+
+    @property
     def license_in_words(self) -> str:
         """The license, or that it is unknown."""
         return self.license or UNKNOWN_LICENSE
 
+
+NON_COMMERCIAL = "cc-by-nc"
+"""Beginning of the SPDX identifiers of licenses that forbid commercial use."""
 
 UNKNOWN_LICENSE = "unknown: check the source"
 """What is shown for a license that nobody has stated; it is never guessed."""

@@ -69,9 +69,7 @@ class WeightsContract(Record):
     @property
     def origin(self) -> WeightsOrigin:
         """What a network that is trained from the weights says about them."""
-        return WeightsOrigin(
-            weights=self.title, license=self.license, sha256=self.sha256, url=self.url, hub=self.hub
-        )
+        return WeightsOrigin(weights=self.title, license=self.license, sha256=self.sha256, url=self.url, hub=self.hub)
 
 
 def check_fits(weights: WeightsContract, network: Network, *, drop_head: bool = False) -> None:

@@ -274,7 +274,9 @@ def export(weights: str, out: Path, /, *, source: str, name: str) -> None:
     loaded = find_weights(weights)
     state = export_state(loaded.state, loaded.weights.network, source, name)
     origin = loaded.weights.origin
-    write_tensors(out, dict(state), {"format": "pt", "trained_from": origin.weights, "license": origin.license_in_words})
+    write_tensors(
+        out, dict(state), {"format": "pt", "trained_from": origin.weights, "license": origin.license_in_words}
+    )
     console.print(f"{len(state)} tensors of {source}/{name} written to {out}", markup=False, soft_wrap=True)
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from triscale.errors import UserError
 from triscale.jobs.core.origins import origins_of
@@ -58,9 +56,10 @@ def write_card(
             "between the comments that begin with <!-- your text, give another file with --out, or replace it with "
             "--force"
         )
-    kept: Mapping[str, Any] = options or {}
-    chosen = {"license": stated or kept.get("license"), "watts": watts or kept.get("watts")}
-    text = with_own_texts(card_text(card_content(run, **chosen)), own_texts(before))
+    kept = options or {}
+    stated, watts = stated or kept.get("license"), watts or kept.get("watts")
+    content = card_content(run, license=stated, watts=watts)
+    text, chosen = with_own_texts(card_text(content), own_texts(before)), {"license": stated, "watts": watts}
     try:
         write_atomic(file, sealed(text, chosen).encode("utf-8", errors="replace"))
     except OSError as error:
@@ -85,6 +84,7 @@ def card_content(run: RunFolder, *, license: str | None = None, watts: float | N
     return CardContent(
         run=report,
         name=spec.network.name,
+        family=request.network.name.partition("@")[0],
         version=spec.version,
         classes=spec.classes,
         link=run.decision.link,

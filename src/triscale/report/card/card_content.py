@@ -13,6 +13,7 @@ class CardContent(Record):
     Attributes:
         run: The content of the run's report, without pictures.
         name: Name of the network.
+        family: Name of the network that it is, or was scaled from.
         version: Version of Triscale that made the run.
         classes: Names of the classes.
         link: How logits become probabilities.
@@ -32,6 +33,7 @@ class CardContent(Record):
 
     run: RunContent
     name: str
+    family: str
     version: str
     classes: tuple[str, ...]
     link: Link

@@ -18,7 +18,7 @@ def card_header(content: CardContent) -> str:
     fields: dict[str, Any] = {
         "library_name": "triscale",
         "pipeline_tag": "image-classification",
-        "tags": ["image-classification", "triscale", content.name.partition("@")[0]],
+        "tags": ["image-classification", "triscale", content.family],
     }
     if content.license is not None:
         fields |= _license(content.license)

@@ -19,8 +19,7 @@ def results_section(content: CardContent) -> str:
     if metrics is None:
         return "## Results\n\nThe network has not been evaluated."
     parts = [
-        f"## Results\n\nOn {grouped(metrics.count)} {metrics.split} images"
-        + (", which had no part in the training." if metrics.split == "test" and content.trains else "."),
+        f"## Results\n\nOn {grouped(metrics.count)} {metrics.split} images" + _independence(content, metrics),
         markdown_table(("metric", "value", "95% interval"), _rows(metrics)),
     ]
     if guessing := guessing_note(metrics):
@@ -34,10 +33,18 @@ def results_section(content: CardContent) -> str:
         first = run.latency[0]
         parts.append(
             f"### Latency\n\n{milliseconds(first.median_ms)} per call (95% interval {milliseconds(first.low_ms)} to "
-            f"{milliseconds(first.high_ms)}) with {escaped(first.engine)}, batch size {first.batch}, {first.threads} "
-            "threads, on the machine below."
+            f"{milliseconds(first.high_ms)}) with {escaped(first.engine)}, batch size {first.batch}, "
+            f"{first.threads} {'thread' if first.threads == 1 else 'threads'}, {escaped(first.machine.processor)}."
         )
     return "\n\n".join(parts)
+
+
+def _independence(content: CardContent, metrics: AnyMetrics) -> str:
+    if metrics.split != "test" or not content.trains:
+        return "."
+    if content.run.warnings:
+        return "; some of them are, or may be, copies of training images: see the warnings about the data."
+    return ", which had no part in the training."
 
 
 def _rows(metrics: AnyMetrics) -> list[tuple[str, str, str]]:
@@ -76,10 +83,8 @@ def _by_class(content: CardContent, metrics: AnyMetrics) -> str:
 
 def _probabilities(calibration: Calibration, metrics: AnyMetrics) -> str:
     fitted, check, unknown = calibration.confidence, metrics.confidence, calibration.unknown
-    sentences = [
-        f"They are calibrated: logits are divided by {fitted.temperature:.3f}, fitted to {grouped(calibration.images)} "
-        "validation images."
-    ]
+    how = f"fitted to {grouped(calibration.images)} validation images"
+    sentences = [f"They are calibrated: logits are divided by {fitted.temperature:.3f}, {how}."]
     if check is not None:
         sentences.append(
             f"The calibration error on the {metrics.split} images is {share(metrics.calibration_error)}; without the "
@@ -128,8 +133,8 @@ def _limits(content: CardContent) -> list[str]:
         measured = run.calibration is not None and run.calibration.unknown is not None
         or_not = ", unless it is called unknown" if named else ""
         limits.append(
-            f"Every image is given one of the {len(content.classes):,} classes, also one that shows none of them{or_not}."
-            + ("" if measured else " How well such images are recognized has not been measured.")
+            f"Every image is given one of the {len(content.classes):,} classes, also one that shows none of them"
+            f"{or_not}." + ("" if measured else " How well such images are recognized has not been measured.")
         )
     limits.append(
         "The results are for images like those of the data set. Other cameras, places, times or groups of people have "

@@ -15,8 +15,6 @@ from triscale.report.card.own_text import place
 from triscale.report.draw.format import grouped, si, size
 from triscale.results.data_summary import SplitCounts
 
-NON_COMMERCIAL = "-nc"
-"""Part of the SPDX identifiers of licenses that forbid commercial use."""
 JOULES = 3.6e6
 """Of a kilowatt hour."""
 
@@ -51,7 +49,9 @@ def _introduction(content: CardContent) -> str:
     title = escaped(content.name) + (f" for {escaped(run.images)}" if run.images else "")
     what = kind if content.link == "sigmoid" else f"{kind} an image, one of"
     made = "trained" if content.trains else "prepared, without a training,"
-    cost = "" if run.cost is None else f" It has {si(run.cost.params)} parameters and {si(run.cost.macs)} MACs per image."
+    cost = (
+        "" if run.cost is None else f" It has {si(run.cost.params)} parameters and {si(run.cost.macs)} MACs per image."
+    )
     lead = (
         f"This network predicts {what} {len(content.classes):,} "
         f"({_enumerated(content.classes)}). It was {made} with Triscale {content.version}.{cost}"
@@ -70,7 +70,7 @@ def _usage(content: CardContent) -> str:
     kind = {1: "gray", 3: "RGB"}.get(channels, f"{channels} channels")
     code = 'import triscale as ts\n\nrun = ts.Run.open(".")\nprint(run.predict("image.jpg"))'
     parts = [
-        "## Use\n\nIn the folder of this card:",
+        "## Use\n\nIn the folder of this card, with the other files of the run:",
         fenced("sh", "pip install triscale\ntriscale predict . IMAGE_OR_FOLDER"),
         fenced("python", code),
     ]
@@ -106,8 +106,7 @@ def _data(content: CardContent) -> str:
         for name, row in [*((escaped(row.name), row) for row in data.classes if _has_images(row)), ("**all**", total)]
     ]
     parts = [
-        f"## Data\n\n{escaped(run.images)}: {labels} of each class and split. {escaped(run.split)}"
-        + (f" Seed {run.seed}." if run.seed is not None else ""),
+        f"## Data\n\n{escaped(run.images)}: {labels} of each class and split. {escaped(run.split)}",
         table_by_class(("class", *used), rows),
         f"Shorter sides of the images: {data.smallest_side} to {data.largest_side} pixels, median {data.median_side}.",
     ]
@@ -117,7 +116,9 @@ def _data(content: CardContent) -> str:
     if data.copies:
         found.append(f"{grouped(data.copies)} images are copies of another image in the same split.")
     found += [f"**{escaped(warning)}**" for warning in run.warnings]
-    parts.append("\n".join(f"- {sentence}" for sentence in found) or "The scan found no unreadable files and no copies.")
+    parts.append(
+        "\n".join(f"- {sentence}" for sentence in found) or "The scan found no unreadable files and no copies."
+    )
     return "\n\n".join(parts)
 
 
@@ -135,8 +136,8 @@ def _training(content: CardContent) -> str:
     if finished:
         best = max(run.history, key=lambda epoch: (epoch.val_score, -epoch.val_loss))
         parts.append(
-            f"{len(finished)} epochs, {finished[-1].step:,} steps, {duration_text(content.seconds)}. The weights are those of "
-            f"epoch {best.epoch}, which was best on the validation images ({best.val_score:.1%})."
+            f"{len(finished)} epochs, {finished[-1].step:,} steps, {duration_text(content.seconds)}. The weights are those "
+            f"of epoch {best.epoch}, which was best on the validation images ({best.val_score:.1%})."
         )
     parts.append(folded("All settings", markdown_table(
         ("setting", "value"), [(escaped(row.name), escaped(row.value)) for row in run.recipe], left=2
@@ -180,8 +181,9 @@ def _energy(content: CardContent) -> str:
             "known. With a measured or assumed number of watts: `triscale card RUN --watts N`."
         )
     else:
+        energy = content.watts * content.seconds / JOULES
         text = (
-            f"About {content.watts * content.seconds / JOULES:.2g} kWh for the training: {duration_text(content.seconds)} "
+            f"About {energy:.2g} kWh for the training: {duration_text(content.seconds)} "
             f"at {content.watts:g} W. The power is what the author of this card stated, not a measurement; scan, "
             "evaluation, export and stopped epochs are not counted."
         )
@@ -195,14 +197,18 @@ def _licenses(content: CardContent) -> str:
     parts = [f"## Licenses\n\n{own}"]
     if content.origins:
         rows = [
-            (escaped(one.weights), one.license_in_words, one.url or (f"https://huggingface.co/{one.hub}" if one.hub else ""))
+            (
+                escaped(one.weights),
+                one.license_in_words,
+                one.url or (f"https://huggingface.co/{one.hub}" if one.hub else ""),
+            )
             for one in content.origins
         ]
         parts += ["It learned from these weights:", markdown_table(("weights", "license", "source"), rows, left=3)]
         parts += [
             f"The license of {escaped(one.weights)} forbids commercial use."
             for one in content.origins
-            if NON_COMMERCIAL in (one.license or "")
+            if one.is_non_commercial
         ]
     elif content.trains:
         parts.append("It was not trained from other weights.")
