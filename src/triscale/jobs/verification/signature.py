@@ -51,7 +51,7 @@ def sign(path: Path, key: Path) -> SignedFiles:
         config = signing.signing.Config().use_elliptic_key_signer(
             private_key=key, password=None if password is None else password.encode()
         )
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise UserError(_about_key(key, error, "private")) from error
     if not _is_run(path):
         return _sign(config, signing, path, ())

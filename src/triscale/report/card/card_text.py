@@ -136,8 +136,8 @@ def _training(content: CardContent) -> str:
     if finished:
         best = max(run.history, key=lambda epoch: (epoch.val_score, -epoch.val_loss))
         parts.append(
-            f"{len(finished)} epochs, {finished[-1].step:,} steps, {duration_text(content.seconds)}. The weights are those "
-            f"of epoch {best.epoch}, which was best on the validation images ({best.val_score:.1%})."
+            f"{len(finished)} epochs, {finished[-1].step:,} steps, {duration_text(content.seconds)}. "
+            f"The weights are those of epoch {best.epoch}, the best on the validation images ({best.val_score:.1%})."
         )
     parts.append(folded("All settings", markdown_table(
         ("setting", "value"), [(escaped(row.name), escaped(row.value)) for row in run.recipe], left=2
