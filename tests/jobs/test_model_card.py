@@ -175,7 +175,7 @@ def test_bad_options_are_refused_in_a_sentence(made, capsys):
     assert not (made / "README.md").exists()
 
 
-def test_card_of_any_number_of_labels_and_of_an_unfinished_run(made):
+def test_card_of_a_run_without_results_says_so(made):
     content = card_content(RunFolder(made))
     unfinished = card_text(content.replace(run=content.run.replace(metrics=None, history=()), recalls=(), seconds=None))
     assert "The network has not been evaluated" in unfinished

@@ -78,7 +78,7 @@ def _by_class(content: CardContent, metrics: AnyMetrics) -> str:
         for row, interval in zip(metrics.per_class, content.recalls, strict=True)
         if row.count
     ]  # fmt: skip
-    return table_by_class(("class", f"{metrics.split} images", "precision", "recall", "95% interval", "F1"), rows)
+    return table_by_class(("class", f"{metrics.split} images", "precision", "recall", "its 95% interval", "F1"), rows)
 
 
 def _probabilities(calibration: Calibration, metrics: AnyMetrics) -> str:
@@ -145,7 +145,7 @@ def _limits(content: CardContent) -> list[str]:
     if run.robustness is None:
         limits.append("The effect of blur, noise, darkness, compression and rotation has not been measured.")
     if (deployed := run.deployed) is not None and deployed.quantized is not None:
-        limits.append(f"`{escaped(deployed.file)}` has lower precision: {deployed.quantized.loss}.")
+        limits.append(f"`{deployed.file}` has lower precision: {deployed.quantized.loss}.")
     return limits
 
 

@@ -12,7 +12,7 @@ from triscale.report.card.card_header import card_header
 from triscale.report.card.card_results import limits_section, results_section
 from triscale.report.card.markdown import escaped, fenced, folded, markdown_table, table_by_class
 from triscale.report.card.own_text import place
-from triscale.report.draw.format import grouped, si, size
+from triscale.report.draw.format import grouped, size
 from triscale.results.data_summary import SplitCounts
 
 JOULES = 3.6e6
@@ -49,12 +49,9 @@ def _introduction(content: CardContent) -> str:
     title = escaped(content.name) + (f" for {escaped(run.images)}" if run.images else "")
     what = kind if content.link == "sigmoid" else f"{kind} an image, one of"
     made = "trained" if content.trains else "prepared, without a training,"
-    cost = (
-        "" if run.cost is None else f" It has {si(run.cost.params)} parameters and {si(run.cost.macs)} MACs per image."
-    )
     lead = (
         f"This network predicts {what} {len(content.classes):,} "
-        f"({_enumerated(content.classes)}). It was {made} with Triscale {content.version}.{cost}"
+        f"({_enumerated(content.classes)}). It was {made} with Triscale {content.version}."
     )
     return f"# {title}\n\n{lead}\n\n{escaped(run.verdict)}"
 
@@ -68,6 +65,7 @@ def _usage(content: CardContent) -> str:
     images, exported = content.preprocessing, content.run.exported
     channels, height, width = images.input_shape
     kind = {1: "gray", 3: "RGB"}.get(channels, f"{channels} channels")
+    shape = "the largest centered square" if width == height else f"the largest centered part of {width}:{height}"
     code = 'import triscale as ts\n\nrun = ts.Run.open(".")\nprint(run.predict("image.jpg"))'
     parts = [
         "## Use\n\nIn the folder of this card, with the other files of the run:",
@@ -80,8 +78,8 @@ def _usage(content: CardContent) -> str:
             "the class names and the preprocessing."
         )
     parts.append(
-        f"Preprocessing, which the commands do themselves: {kind}, the largest centered rectangle of the ratio "
-        f"{width}:{height} with both sides multiplied by {images.crop:g}, resized to {width} x {height} pixels "
+        f"Preprocessing, which the commands do themselves: {kind}, {shape} with both "
+        f"sides multiplied by {images.crop:g}, resized to {width} x {height} pixels "
         f"({images.interpolation}, antialiased), divided by 255, then normalized with mean {_values(images.mean)} and "
         f"standard deviation {_values(images.std)}."
     )
