@@ -175,11 +175,25 @@ def test_bad_options_are_refused_in_a_sentence(made, capsys):
     assert not (made / "README.md").exists()
 
 
-def test_card_of_a_run_without_results_says_so(made):
-    content = card_content(RunFolder(made))
-    unfinished = card_text(content.replace(run=content.run.replace(metrics=None, history=()), recalls=(), seconds=None))
-    assert "The network has not been evaluated" in unfinished
-    assert yaml.safe_load(unfinished.split("---\n")[1])
+def test_card_of_a_run_in_training_says_that_there_are_no_results(made):
+    for name in ("metrics.json", "model.safetensors", "calibration.json", "predictions.csv", "manifest.json"):
+        (made / name).unlink()
+    card = ts.Run.open(made, progress=False).card().read_text()
+    assert "The network has not been evaluated" in card
+    assert "model-index" not in header_of(card)
+
+
+def test_names_that_are_no_text_or_no_yaml_are_shown(made):
+    classes = ("\udcff|x", "- a: [b", "</table>")
+    data = json.loads((made / "data.json").read_text())
+    for row, name in zip(data["classes"], classes, strict=True):
+        row["name"] = name
+    (made / "data.json").write_text(json.dumps(data))
+    edit(made, "run.json", classes=classes)
+    first = ts.Run.open(made, progress=False).card().read_text()
+    assert "?\\|x, - a: \\[b, \\</table\\>" in first
+    assert header_of(first)["pipeline_tag"] == "image-classification"
+    assert ts.Run.open(made, progress=False).card().read_text() == first
 
 
 @given(st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\r"), max_size=60))
@@ -188,7 +202,7 @@ def test_any_text_between_the_comments_is_kept(text):
     before = sealed(card.replace(HINT, text), {"license": "mit"})
     if "<!--" not in text:
         assert options_of(before) == {"license": "mit"}
-        assert with_own_texts(card, own_texts(before)) == card.replace(HINT, text.removesuffix("\n"))
+        assert with_own_texts(card, own_texts(before)) == card.replace(HINT, text)
 
 
 @given(st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=40))

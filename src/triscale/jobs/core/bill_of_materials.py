@@ -34,12 +34,11 @@ def write_bill_of_materials(run: RunFolder, request: Request) -> None:
     """Write the bill of materials of a run that begins, for the environment of this process.
 
     Args:
-        run: The run; an existing bill is kept, since it describes the environment that the run began in.
+        run: A new run; one that is resumed keeps its bill, which describes the environment that it began in.
         request: The request of the run, with its weights.
     """
-    if not run.sbom_file.is_file():
-        content = json.dumps(bill_of_materials(origins_of(request)), indent=1, ensure_ascii=False) + "\n"
-        write_atomic(run.sbom_file, content.encode())
+    content = json.dumps(bill_of_materials(origins_of(request)), indent=1) + "\n"
+    write_atomic(run.sbom_file, content.encode())
 
 
 def bill_of_materials(origins: tuple[WeightsOrigin, ...] = ()) -> dict[str, Any]:

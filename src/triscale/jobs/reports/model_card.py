@@ -59,9 +59,10 @@ def write_card(
     kept = options or {}
     stated, watts = stated or kept.get("license"), watts or kept.get("watts")
     content = card_content(run, license=stated, watts=watts)
-    text, chosen = with_own_texts(card_text(content), own_texts(before)), {"license": stated, "watts": watts}
+    text = with_own_texts(card_text(content), own_texts(before))
+    text = text.encode("utf-8", errors="replace").decode()  # names of folders may be no text
     try:
-        write_atomic(file, sealed(text, chosen).encode("utf-8", errors="replace"))
+        write_atomic(file, sealed(text, {"license": stated, "watts": watts}).encode())
     except OSError as error:
         raise UserError(f"cannot write {file}: {error.strerror}; give another file with --out") from error
     return file

@@ -127,10 +127,10 @@ def _has_images(row: SplitCounts) -> bool:
 def _training(content: CardContent) -> str:
     run = content.run
     if not content.trains:
-        return f"## Training\n\nNone: {content.start[:1].lower()}{content.start[1:]}"
+        return f"## Training\n\nNone: {escaped(content.start[:1].lower() + content.start[1:])}"
     finished = [epoch for epoch in run.history if epoch.epoch > 0]
     source = f" ({escaped(content.source)})" if content.source else ""
-    parts = [f"## Training\n\n{content.start} The recipe is `{content.recipe}`{source}."]
+    parts = [f"## Training\n\n{escaped(content.start)} The recipe is `{content.recipe}`{source}."]
     if finished:
         best = max(run.history, key=lambda epoch: (epoch.val_score, -epoch.val_loss))
         parts.append(
