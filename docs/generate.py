@@ -199,6 +199,8 @@ def api() -> str:
                 target = f"{returned.__module__}.{returned.__qualname__}"
                 heading = returned.__name__
             lines += ["", f"::: {target}", "    options:", f"      heading: {heading}", f"      toc_label: {heading}"]
+            if item is ts.Run:  # a part of its methods is in its base
+                lines.append("      inherited_members: true")
     return "\n".join(lines) + "\n"
 
 

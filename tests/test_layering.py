@@ -79,7 +79,7 @@ def imports(path: Path) -> list[tuple[str, ast.AST, bool]]:
 
 SUBPACKAGES = {
     "data": ("images", "sources", "checks", "pipeline"),
-    "report": ("draw", "run", "runs", "search", "comparison", "baseline"),
+    "report": ("draw", "run", "card", "runs", "search", "comparison", "baseline"),
     "search": ("study", "coefficients", "baseline", "compare"),
     "training": ("distributed", "state", "xla"),
     "deploy": ("engines", "quantize", "apps"),

@@ -97,6 +97,16 @@ def test_commands_and_report_say_what_was_measured(capsys, made, colors, tmp_pat
     assert explained.code == 0
 
 
+def test_model_card_has_the_metrics_of_labels(made, tmp_path):
+    opened = ts.Run.open(made, progress=False)
+    card = opened.card(tmp_path / "card.md").read_text()
+    assert "predicts the labels of an image, any number of 3" in card
+    assert f"{opened.metrics.map_low:.4f} to {opened.metrics.map_high:.4f}" in card
+    assert "one of the 3 classes" not in card
+    for row in opened.metrics.per_class:
+        assert f"| {row.name} | {row.count} |" in card
+
+
 def test_calibration_moves_thresholds_with_the_probabilities(made, colors, tmp_path):
     """Before and after, every image has the same labels, in the run and in an exported file."""
     opened = ts.Run.open(shutil.copytree(made, tmp_path / "run"))

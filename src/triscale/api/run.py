@@ -14,6 +14,7 @@ from triscale.api.arguments import BudgetLike
 from triscale.api.deploying import DeployOptions, deploy_opened
 from triscale.api.display import display_run
 from triscale.api.image_inputs import ImageLike, predict_inputs
+from triscale.api.run_documents import RunDocuments
 from triscale.api.transforms import ImageTransform, transforms
 from triscale.deploy.engines import PRECISIONS, Precision, get_engine
 from triscale.errors import UserError
@@ -22,7 +23,6 @@ from triscale.jobs.inference.calibrate import COVERAGE, KEPT
 from triscale.jobs.inference.explain import Method, explain_images
 from triscale.jobs.inference.predict import ImageClassifier, Prediction
 from triscale.jobs.inference.robustness import LIMIT
-from triscale.jobs.reports.run_report import write_run_report
 from triscale.jobs.run_source import open_source
 from triscale.jobs.source_jobs import (
     calibrate_source,
@@ -32,7 +32,6 @@ from triscale.jobs.source_jobs import (
     robustness_of_source,
 )
 from triscale.jobs.training.train import read_evaluated, read_history
-from triscale.jobs.verification.verify import verify_run
 from triscale.jobs.weights_run import make_run_of_weights
 from triscale.network.custom import AnyNetwork
 from triscale.results.confidence import Calibration
@@ -41,11 +40,10 @@ from triscale.results.explanation import ExplainedImages, Explanation
 from triscale.results.history import Epoch
 from triscale.results.metrics import GUESSING, AnyMetrics, guessing_note, load_metrics
 from triscale.results.robustness import Robustness
-from triscale.results.verification import Verification
 from triscale.scaling.fit import Fit
 
 
-class Run:
+class Run(RunDocuments):
     """A directory with everything that one training produced, or weights that are used as they are.
 
     :func:`triscale.fit` and :func:`triscale.train` return one; :meth:`open` opens an existing one, or weights. All
@@ -351,39 +349,6 @@ class Run:
         """
         options = DeployOptions(budget, profiles, precisions, threads, time_limit)
         return deploy_opened(self._source, options, None if out is None else Path(out), progress=progress)
-
-    def verify(
-        self, *, epochs: int = 1, steps: int = 0, images: str | Path | None = None, device: str = "auto",
-        progress: bool = True,
-    ) -> Verification:  # fmt: skip
-        """Train a part of the run again, evaluate and export it again, and compare all with what it holds.
-
-        Args:
-            epochs: Number of epochs to train again: the last one, and more from the first one on.
-            steps: Number of steps to train again from the checkpoint before the last one.
-            images: Where the images of the run are now, if they have moved.
-            device: ``auto``, ``cpu`` or ``cuda``.
-            progress: Whether progress is shown on standard error.
-
-        Raises:
-            UserError: A number is negative, or these are weights without a run.
-            Interrupted: Ctrl-C or SIGTERM was received.
-        """
-        if self._source.weights is not None:
-            raise UserError(f"{self._source.reference} is weights; verify needs the directory of a run")
-        with execution(device, progress=progress) as context:
-            place = None if images is None else str(images)
-            return verify_run(self._folder, context, epochs=epochs, steps=steps, images=place)
-
-    def report(self) -> Path:
-        """Write the report again, and return its HTML file."""
-        if self._source.weights is not None:
-            raise UserError(
-                f"{self._source.reference} is weights, whose report has no place; make a run of them with: "
-                "Run.of_weights(weights, images, out=...)"
-            )
-        with self._folder.update():
-            return write_run_report(self._folder)
 
     def _repr_html_(self) -> str:
         """Return the result with its figures, for notebooks."""

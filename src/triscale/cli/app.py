@@ -22,6 +22,7 @@ from triscale.cli.commands import (
     networks,
     predict,
     profile,
+    publish,
     results,
     robustness,
     search,
@@ -65,7 +66,9 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
         results.explain,
         features.features,
         results.report,
+        publish.card,
         verify.verify,
+        publish.sign,
         serve.serve,
     ),
 }

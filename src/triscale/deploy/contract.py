@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from triscale.errors import RecordError
-from triscale.network.contract import SOFTMAX, Decision, Preprocessing
+from triscale.network.contract import SOFTMAX, Decision, Preprocessing, WeightsOrigin
 from triscale.record import SparseRecord
 
 CONTRACT_KEY = "triscale"
@@ -16,15 +16,18 @@ class Contract(SparseRecord):
     """What an exported file needs to be used: the preprocessing of its input, and what its outputs mean.
 
     ``decision`` says how its outputs, logits, become an answer; it is left out of JSON for the most probable class.
+    ``origins`` are the published or imported weights that the network learned from, with their licenses; they are left
+    out of JSON if there are none.
     """
 
     kind_name: ClassVar[str] = "contract"
-    sparse: ClassVar[tuple[str, ...]] = ("decision",)
+    sparse: ClassVar[tuple[str, ...]] = ("decision", "origins")
 
     network: str
     preprocessing: Preprocessing
     classes: tuple[str, ...]
     decision: Decision = SOFTMAX
+    origins: tuple[WeightsOrigin, ...] = ()
 
 
 def read_contract(text: str | None, file: Path) -> Contract:

@@ -119,6 +119,9 @@ def contract_entries(contract: Contract) -> dict[str, object]:
             entries["unknown_threshold"] = confidence.unknown_threshold
     if images.bit_depth != 16:
         entries["bit_depth"] = images.bit_depth
+    if contract.origins:
+        entries["trained_from"] = [origin.weights for origin in contract.origins]
+        entries["licenses"] = [origin.license_in_words for origin in contract.origins]
     return entries
 
 

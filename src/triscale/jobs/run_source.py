@@ -22,7 +22,7 @@ from triscale.places import cache_folder
 from triscale.training.context import ExecutionContext
 from triscale.version import __version__
 from triscale.weights import catalog
-from triscale.weights.load import REMOTE, looks_like_file
+from triscale.weights.references import REMOTE, looks_like_file
 
 EXPORTED = tuple(suffix for engine in ENGINES.values() for suffix in (engine.suffix, *engine.also_reads))
 """Suffixes of exported files."""

@@ -14,6 +14,7 @@ from triscale.data.sources.named import absolute_images
 from triscale.data.sources.scanned import Scan, ScannedImage
 from triscale.deploy.quantize.guard import MIN_IMAGES
 from triscale.errors import DataError, NetworkError, WeightsError
+from triscale.jobs.core.bill_of_materials import write_bill_of_materials
 from triscale.jobs.core.output import refuse_output_in_images
 from triscale.jobs.core.run import InitialWeights, Request, RunFolder, RunSpec
 from triscale.jobs.data.moved_images import contents_of, reattach_moved_images
@@ -179,6 +180,7 @@ def write_run_of_weights(
         )
     split.save(run.split_file)
     network.save(run.network_file)
+    write_bill_of_materials(run, request)
     RunSpec(
         version=__version__,
         request=request,

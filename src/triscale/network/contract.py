@@ -137,6 +137,47 @@ def _tempered(probability: float, ratio: float) -> float:
 SOFTMAX = Decision()
 
 
+class WeightsOrigin(SparseRecord):
+    """The published or imported weights that a network is, or was trained from; it travels into exported files.
+
+    Attributes:
+        weights: Project and name, as ``triscale weights list`` shows them.
+        license: Their SPDX identifier or expression in lower case; None if unknown.
+        sha256: SHA-256 of the original file, or its first digits if only those are published.
+        url: URL of the original file.
+        hub: Its repository on the Hugging Face Hub.
+
+    Example:
+        >>> WeightsOrigin(weights="timm/resnet18.a1_in1k").license_in_words
+        'unknown: check the source'
+    """
+
+    sparse: ClassVar[tuple[str, ...]] = ("license", "sha256", "url", "hub")
+
+    weights: str
+    license: str | None = None
+    sha256: str | None = None
+    url: str | None = None
+    hub: str | None = None
+
+    @property
+    def is_non_commercial(self) -> bool:
+        """Whether the license is known to forbid commercial use."""
+        return (self.license or "").startswith(NON_COMMERCIAL)
+
+    @property
+    def license_in_words(self) -> str:
+        """The license, or that it is unknown."""
+        return self.license or UNKNOWN_LICENSE
+
+
+NON_COMMERCIAL = "cc-by-nc"
+"""Beginning of the SPDX identifiers of licenses that forbid commercial use."""
+
+UNKNOWN_LICENSE = "unknown: check the source"
+"""What is shown for a license that nobody has stated; it is never guessed."""
+
+
 def usual_moments(channels: int) -> tuple[Values, Values]:
     """Return mean and standard deviation of each channel: ImageNet's for RGB, their average for gray.
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 
 from triscale.errors import WeightsError
-from triscale.network.contract import Preprocessing
+from triscale.network.contract import Preprocessing, WeightsOrigin
 from triscale.network.spec import Network
 from triscale.record import Record
 from triscale.weights.architecture import SourceName
@@ -39,7 +39,7 @@ class WeightsContract(Record):
         network: The Network that they need, with padding, batch norm, activation and number of classes.
         preprocessing: How an image becomes network input.
         classes: The class names, in the order of the outputs.
-        license: SPDX identifier in lower case.
+        license: SPDX identifier or expression in lower case.
         accuracy: The published accuracy.
         sha256: SHA-256 of the original file.
         url: URL of the original file.
@@ -65,6 +65,11 @@ class WeightsContract(Record):
     def title(self) -> str:
         """Source and name, as the catalog lists them."""
         return f"{self.source}/{self.name}"
+
+    @property
+    def origin(self) -> WeightsOrigin:
+        """What a network that is trained from the weights says about them."""
+        return WeightsOrigin(weights=self.title, license=self.license, sha256=self.sha256, url=self.url, hub=self.hub)
 
 
 def check_fits(weights: WeightsContract, network: Network, *, drop_head: bool = False) -> None:

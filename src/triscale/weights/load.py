@@ -23,7 +23,9 @@ from triscale.weights.contract import WeightsContract
 from triscale.weights.fetch import Progress, fetch
 from triscale.weights.foreign import detect_format, open_pickle, unpack_checkpoint
 from triscale.weights.identify import import_first, other_networks
+from triscale.weights.licenses import with_license
 from triscale.weights.preprocessing import NOTHING_GIVEN, GivenPreprocessing, with_class_names, with_preprocessing
+from triscale.weights.references import REMOTE, looks_like_file
 from triscale.weights.rules import HEAD, expected_state, to_triscale
 from triscale.weights.runs import RUN_FILE, RUN_WEIGHTS, contract_of_run
 from triscale.weights.sources import get_architecture, get_source
@@ -31,10 +33,6 @@ from triscale.weights.tensors import read_header, read_tensors, sha256_of, write
 from triscale.weights.unwrap import find_state
 
 KIND_KEY, CONTRACT_KEY = "triscale", "contract"
-SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".pkl", ".safetensors", ".index", ".tar", ".gz")
-"""Of weights files; a name with one of them is not that of published weights."""
-REMOTE = ("https://", "http://", "hub:")
-"""What the address of weights begins with."""
 
 logger = logging.getLogger("triscale")
 
@@ -217,6 +215,7 @@ def import_file(
     drop_head: bool = False,
     given: GivenPreprocessing = NOTHING_GIVEN,
     class_names: Sequence[str] | None = None,
+    license: str | None = None,
 ) -> LoadedWeights:
     """Convert a weights file to safetensors with Triscale's parameter names and the metadata inside.
 
@@ -230,6 +229,7 @@ def import_file(
         drop_head: Whether to leave out the classifier.
         given: The preprocessing, for files that are not published ones.
         class_names: The names of the classes, in the order of the outputs, likewise.
+        license: The license, as an SPDX identifier, likewise.
 
     Raises:
         WeightsError: The file cannot be read safely, its SHA-256 is not the published one, source or name is missing,
@@ -240,6 +240,8 @@ def import_file(
     weights, notes = with_preprocessing(loaded.weights, given)
     if class_names is not None:
         weights = with_class_names(weights, class_names)
+    if license is not None:
+        weights = with_license(weights, license)
     loaded = replace(loaded, weights=weights, notes=(*loaded.notes, *notes))
     metadata = {KIND_KEY: "weights", CONTRACT_KEY: loaded.weights.to_json()}
     write_tensors(out, loaded.state, metadata)
@@ -388,13 +390,3 @@ def _contract_at_url(text: str, source: str | None, name: str | None) -> Weights
         hub=text.removeprefix("hub:") if on_hub else None,
         url=None if on_hub else text,
     )
-
-
-def looks_like_file(text: str) -> bool:
-    """Return whether a reference to weights is a path or a URL rather than a published name.
-
-    Example:
-        >>> looks_like_file("lite0.safetensors"), looks_like_file("timm/tf_efficientnet_b0")
-        (True, False)
-    """
-    return Path(text).suffix in SUFFIXES or text.startswith((".", "/", "~", *REMOTE))

@@ -43,8 +43,16 @@ def contract_of_run(file: Path) -> WeightsContract:
         network=network,
         preprocessing=Preprocessing.parse(spec["preprocessing"], f"the preprocessing of {file.with_name(RUN_FILE)}"),
         classes=tuple(spec["classes"]),
+        license=_license_of(spec),
         sha256=digest,
     )
+
+
+def _license_of(spec: dict[str, Any]) -> str | None:
+    """Return the license of the weights that a run was trained from; None if it is unknown or there are none."""
+    origin = ((spec.get("request") or {}).get("start") or {}).get("origin") or {}
+    found = origin.get("license")
+    return found if isinstance(found, str) else None
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -10,14 +10,14 @@ from cyclopts import Parameter
 from triscale.cli.support.execution import execution
 from triscale.cli.support.options import Json
 from triscale.cli.support.terminal import console, counted, print_json, table, visible
-from triscale.errors import JobError
+from triscale.errors import JobError, UserError
 
 if TYPE_CHECKING:
     from triscale.results.verification import Verification
 
 
 def verify(
-    run: Annotated[Path, Parameter(help="The folder of a run.")],
+    run: Annotated[Path, Parameter(help="The folder of a run; with --signature also an exported file.")],
     /,
     *,
     epochs: int | None = None,
@@ -25,6 +25,9 @@ def verify(
     images: str | None = None,
     device: str = "auto",
     workers: int = 0,
+    signature: Annotated[bool, Parameter(negative="")] = False,
+    key: Path | None = None,
+    signature_file: Path | None = None,
     json: Json = False,
 ) -> None:
     """Verify a run: train a part of it again, evaluate and export it again, and compare everything with what was kept.
@@ -46,7 +49,18 @@ def verify(
         auto, cpu, cuda, cuda:1 (or 1) for the second GPU, xpu (Intel) or mps (Apple).
     workers
         Processes that decode images.
+    signature
+        Only verify the signature that triscale sign wrote, with --key; nothing is trained again.
+    key
+        The public key of the signer in PEM, for --signature.
+    signature_file
+        The signature, if it is not where triscale sign wrote it.
     """
+    if signature:
+        _verify_signature(run, key, signature_file, json=json)
+        return
+    if key is not None or signature_file is not None:
+        raise UserError("--key and --signature-file are for a signature; give --signature too, or leave them out")
     from triscale.jobs.core.run import RunFolder
     from triscale.jobs.verification.verify import verify_run
 
@@ -62,6 +76,28 @@ def verify(
         raise JobError(
             f"{counted(len(found.failed), 'check')} of {run} failed ({failed}); restore the files from a copy, or "
             "train the run again in another folder"
+        )
+
+
+def _verify_signature(path: Path, key: Path | None, signature: Path | None, *, json: bool) -> None:
+    from triscale.jobs.verification.signature import check_signature
+
+    if key is None:
+        raise UserError("--signature needs the public key of the signer; give it with --key PUB.pem")
+    found = check_signature(path, key, signature)
+    if json:
+        print_json(found)
+    if found.invalid:
+        raise JobError(f"the signature {found.signature} is not valid for {key}: {found.invalid}")
+    if not found.passed:
+        raise JobError(
+            f"{path} is not as it was signed: {', '.join(found.differences)}; if you changed it yourself, sign it again"
+        )
+    if not json:
+        console.print(
+            f"{path} is as it was signed: {counted(found.count, 'file')}, signature {found.signature}",
+            markup=False,
+            soft_wrap=True,
         )
 
 

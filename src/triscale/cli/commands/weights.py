@@ -12,6 +12,7 @@ from triscale.cli.support.data_options import DATA_DEFAULTS, DataFlags
 from triscale.cli.support.options import ClassNames, Items, Json, Out, joined
 from triscale.cli.support.terminal import console, print_json, table
 from triscale.errors import UserError
+from triscale.network.contract import UNKNOWN_LICENSE
 from triscale.network.cost import si
 from triscale.network.input_size import parse_size
 
@@ -86,6 +87,7 @@ def import_(
     interpolation: Literal["nearest", "bilinear", "bicubic"] | None = None,
     crop: float | None = None,
     resolution: str | None = None,
+    license: str | None = None,
 ) -> None:
     """Convert a checkpoint of another project to a safetensors file that includes its contract.
 
@@ -120,6 +122,9 @@ def import_(
     resolution
         Size of the input, if it differs from that of the published network: the side of a square such as 224, or width
         x height such as 720x184.
+    license
+        License of the weights as an SPDX identifier such as apache-2.0 or cc-by-nc-4.0; it travels into runs and
+        exported files. By default that of the published file, or unknown.
     """
     from triscale.weights.load import import_file
     from triscale.weights.preprocessing import GivenPreprocessing, read_class_names
@@ -134,6 +139,7 @@ def import_(
         classes=int(classes) if classes is not None and counted else None,
         class_names=None if classes is None or counted else read_class_names(classes),
         drop_head=drop_head,
+        license=license,
         given=GivenPreprocessing(
             mean=_numbers("--mean", mean),
             std=_numbers("--std", std),
@@ -267,7 +273,10 @@ def export(weights: str, out: Path, /, *, source: str, name: str) -> None:
 
     loaded = find_weights(weights)
     state = export_state(loaded.state, loaded.weights.network, source, name)
-    write_tensors(out, dict(state), {"format": "pt"})
+    origin = loaded.weights.origin
+    write_tensors(
+        out, dict(state), {"format": "pt", "trained_from": origin.weights, "license": origin.license_in_words}
+    )
     console.print(f"{len(state)} tensors of {source}/{name} written to {out}", markup=False, soft_wrap=True)
 
 
@@ -291,7 +300,7 @@ def _print_contract(weights: WeightsContract) -> None:
     rows += [
         (name, value)
         for name, value in (
-            ("license", weights.license),
+            ("license", weights.license or UNKNOWN_LICENSE),
             ("sha256", weights.sha256),
             ("URL", weights.url),
             ("hub", weights.hub),

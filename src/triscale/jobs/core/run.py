@@ -19,7 +19,7 @@ from triscale.data.pipeline.folds import Fold
 from triscale.data.pipeline.split import Split
 from triscale.errors import RunError
 from triscale.locks import LockedError, exclusive_lock
-from triscale.network.contract import SOFTMAX, Decision, Preprocessing
+from triscale.network.contract import SOFTMAX, Decision, Preprocessing, WeightsOrigin
 from triscale.network.custom import AnyNetwork
 from triscale.network.latency import Predictor
 from triscale.nn.build import build
@@ -35,7 +35,7 @@ from triscale.training.recipe import AutomaticField, Recipe
 LOCK = ".lock"
 
 
-class InitialWeights(Record):
+class InitialWeights(SparseRecord):
     """The initial weights of a training.
 
     Attributes:
@@ -44,13 +44,18 @@ class InitialWeights(Record):
         inherits: Whether the network to train has another size and inherits the weights.
         network: The network that the weights belong to.
         preprocessing: The preprocessing that they were trained with; None if unknown.
+        origin: The published or imported weights that they are, or were trained from; None, and left out of JSON, if
+            there are none, and in runs of earlier versions.
     """
+
+    sparse: ClassVar[tuple[str, ...]] = ("origin",)
 
     run: str
     sha256: str
     inherits: bool = False
     network: AnyNetwork
     preprocessing: Preprocessing | None = None
+    origin: WeightsOrigin | None = None
 
 
 class OpenChoices(Record):
@@ -193,6 +198,7 @@ class RunFolder:
         self.network_file = folder / "network.json"
         self.data_file = folder / "data.json"
         self.contents_file = folder / "contents.json"
+        self.sbom_file = folder / "sbom.cdx.json"
         self.history_file = folder / "history.jsonl"
         self.checkpoints = folder / "checkpoints"
         self.tensorboard = folder / "tensorboard"
@@ -210,6 +216,8 @@ class RunFolder:
         self.maps_folder = folder / "explain"
         self.maps_file = folder / "explain" / "maps.json"
         self.report_file = folder / "report.html"
+        self.card_file = folder / "README.md"
+        self.signature_file = folder / "model.sig"
         self.manifest_file = folder / "manifest.json"
 
     @classmethod
@@ -337,6 +345,9 @@ class RunFolder:
         spec = self.spec
         saved = json.loads(spec.request.to_json())
         requested = json.loads(request.settled_like(spec.request, spec.classes).to_json())
+        for side in (saved, requested):
+            for weights in ("start", "teacher"):  # runs of earlier versions do not record where weights are from
+                (side.get(weights) or {}).pop("origin", None)
         if saved != requested:
             differing = ", ".join(_differences(saved, requested))
             raise RunError(
@@ -347,12 +358,13 @@ class RunFolder:
     def commit(self) -> None:
         """Write the manifest of all files; this marks the run as finished.
 
-        It leaves out checkpoints, and the files of W&B, which ``wandb sync`` changes later.
+        It leaves out checkpoints, the files of W&B, which ``wandb sync`` changes later, the model card, which a user
+        edits, and the signature.
         """
-        files = []
+        files, later = [], (self.manifest_file, self.card_file, self.signature_file)
         for path in sorted(self.folder.rglob("*")):
             name = path.relative_to(self.folder).as_posix()
-            if path.is_file() and not name.startswith((".", "checkpoints/", "wandb/")) and path != self.manifest_file:
+            if path.is_file() and not name.startswith((".", "checkpoints/", "wandb/")) and path not in later:
                 content = path.read_bytes()
                 files.append(Artifact(name=name, size_bytes=len(content), sha256=hashlib.sha256(content).hexdigest()))
         RunManifest(files=tuple(files)).save(self.manifest_file)

@@ -16,6 +16,7 @@ from triscale.deploy.exportable import Exportable
 from triscale.deploy.parity import MIN_SCALE, logits_of, logits_of_model, parity_inputs
 from triscale.deploy.quantize.guard import BOUND
 from triscale.errors import DataError, RecordError
+from triscale.jobs.core.origins import origins_of
 from triscale.jobs.core.run import RunFolder
 from triscale.jobs.deploy.eval_cache import CALIBRATION, QuantizationEvalCache
 from triscale.jobs.deploy.quantize import quantize_run, round_run
@@ -48,7 +49,11 @@ def contract_of(run: RunFolder) -> Contract:
     """Return what the exported files of a run say about their use."""
     spec = run.spec
     return Contract(
-        network=spec.network.name, preprocessing=spec.preprocessing, classes=spec.classes, decision=run.decision
+        network=spec.network.name,
+        preprocessing=spec.preprocessing,
+        classes=spec.classes,
+        decision=run.decision,
+        origins=origins_of(spec.request),
     )
 
 

@@ -31,7 +31,8 @@ from triscale.network.spec import Network
 from triscale.nn.build import build
 from triscale.results.latency import Measurement, PairedTiming
 from triscale.training.context import ExecutionContext
-from triscale.weights.load import SUFFIXES, contract_of
+from triscale.weights.load import contract_of
+from triscale.weights.references import SUFFIXES
 
 Engine = str
 """A name of :data:`ENGINES`."""

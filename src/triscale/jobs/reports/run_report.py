@@ -35,6 +35,7 @@ FILES = (
     ("split.json", "the split: which image is used for training, validation and test"),
     ("data.json", "the result of the scan, with the skipped files"),
     ("contents.json", "digests of the images, by which they are recognized after they have moved"),
+    ("sbom.cdx.json", "the software of the training and the weights it started from, in CycloneDX's format"),
     ("history.jsonl", "one line for each epoch; epoch 0 is the pretrained weights"),
     ("model.safetensors", "the trained weights"),
     ("decision.json", "how probabilities become labels: the threshold of each class"),
@@ -48,6 +49,8 @@ FILES = (
     ("deploy.json", "the file chosen for a device, and the alternatives"),
     ("latency.json", "measured latency"),
     ("explain/maps.json", "the class activation maps"),
+    ("README.md", "the model card"),
+    ("model.sig", "the signature"),
 )
 
 
@@ -63,14 +66,19 @@ def write_run_report(run: RunFolder, refresh_seconds: int | None = None) -> Path
     return run.report_file
 
 
-def collect_content(run: RunFolder) -> RunContent:
-    """Return everything that the report of a run shows."""
+def collect_content(run: RunFolder, *, pictures: bool = True) -> RunContent:
+    """Return everything that the report of a run shows.
+
+    Args:
+        run: The run, finished or not.
+        pictures: Whether to read its test images and maps.
+    """
     spec = run.spec
     counted = cost_of(spec.network)
     metrics = load_metrics(run.metrics_file) if run.metrics_file.is_file() else None
     history, evaluated = read_history(run), read_evaluated(run)
     data = load_if_exists(DataSummary, run.data_file)
-    guessing = bool(guessing_note(metrics))
+    guessing, shows = bool(guessing_note(metrics)), metrics is not None and pictures
     return RunContent(
         title=": ".join(filter(None, (images_name(spec.request.images), spec.network.name))),
         verdict=_verdict(metrics, spec.fit, counted, history, spec.request.recipe.epochs),
@@ -90,8 +98,8 @@ def collect_content(run: RunFolder) -> RunContent:
         metrics=metrics,
         calibration=run.calibration,
         robustness=load_if_exists(Robustness, run.robustness_file),
-        wrong=wrong_images(run, run.split.root, with_maps=not guessing) if metrics is not None else (),
-        maps=() if guessing else map_cards(run),
+        wrong=wrong_images(run, run.split.root, with_maps=not guessing) if shows else (),
+        maps=() if guessing or not pictures else map_cards(run),
         latency=measurements(run),
         measure=measure_command(run),
         exported=load_if_exists(Export, run.export_file),

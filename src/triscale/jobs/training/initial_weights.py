@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from triscale.data.pipeline.split import Split
 from triscale.errors import RunError, UserError, WeightsError
+from triscale.jobs.core.origins import origin_of
 from triscale.jobs.core.run import InitialWeights, Request, RunFolder, RunSpec
 from triscale.jobs.training.inherited import calibration_images, load_inherited
 from triscale.jobs.training.kept_head import classifier_rows, suggest_kept_head, with_rows
@@ -59,6 +60,7 @@ def find_initial_weights(
             inherits=inherits,
             network=spec.network,
             preprocessing=spec.preprocessing,
+            origin=origin_of(spec.request.start),
         )
     if folder.is_dir():
         raise RunError(f"{folder} holds no run (no run.json); give the folder that was passed to --out")
@@ -69,6 +71,7 @@ def find_initial_weights(
         inherits=inherits,
         network=loaded.weights.network,
         preprocessing=loaded.weights.preprocessing,
+        origin=loaded.weights.origin,
     )
 
 

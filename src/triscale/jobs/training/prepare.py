@@ -10,6 +10,7 @@ from triscale.data.pipeline.folds import make_fold
 from triscale.data.pipeline.leaks import certain, find_leaks, of_groups, refuse_leaks
 from triscale.data.pipeline.split import Split, check_present, make_split
 from triscale.data.sources.scanned import Scan
+from triscale.jobs.core.bill_of_materials import write_bill_of_materials
 from triscale.jobs.core.networks import check_sides, export_note, note_on
 from triscale.jobs.core.run import Request, RunFolder, RunSpec
 from triscale.jobs.data.moved_images import contents_of, reattach_moved_images
@@ -119,6 +120,7 @@ def prepare(
     contents_of(scanned).save(run.contents_file)
     split.save(run.split_file)
     network.save(run.network_file)
+    write_bill_of_materials(run, spec.request)
     spec.save(run.spec_file)
     return spec
 

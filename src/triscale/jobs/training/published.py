@@ -13,7 +13,7 @@ from triscale.network.custom import AnyNetwork
 from triscale.network.spec import Network
 from triscale.places import cache_folder
 from triscale.training.context import ExecutionContext
-from triscale.weights.catalog import NON_COMMERCIAL, all_for
+from triscale.weights.catalog import all_for
 from triscale.weights.contract import WeightsContract, differences
 from triscale.weights.fetch import ONE_ATTEMPT
 from triscale.weights.packages import package_of
@@ -56,7 +56,7 @@ def published_for(baseline: AnyNetwork) -> tuple[WeightsContract, ...]:
         weights
         for weights in all_for(_LITE_NAMES.get(name, name))
         if not differences(baseline, weights.network, drop_head=True, any_channels=True)
-        and not (weights.license or "").startswith(NON_COMMERCIAL)
+        and not weights.origin.is_non_commercial
     )
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from triscale.errors import WeightsError, nearest
-from triscale.network.contract import IMAGENET_MEAN, IMAGENET_STD, Interpolation, Preprocessing, Values
+from triscale.network.contract import IMAGENET_MEAN, IMAGENET_STD, NON_COMMERCIAL, Interpolation, Preprocessing, Values
 from triscale.record import Record
 from triscale.weights.architecture import SourceName
 from triscale.weights.contract import Accuracy, Digest, WeightsContract
@@ -27,9 +27,6 @@ NORMALIZATIONS: dict[Normalization, tuple[Values, Values]] = {
 """Mean and standard deviation, for values from 0 to 1."""
 
 IMAGENET_CLASSES = 1000
-
-NON_COMMERCIAL = "cc-by-nc"
-"""Beginning of the SPDX identifiers of licenses that forbid commercial use."""
 
 _FOLDER = Path(__file__).parent
 

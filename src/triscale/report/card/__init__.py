@@ -1,0 +1,1 @@
+"""The model card of a run, as Markdown with a header of metadata."""
