@@ -79,6 +79,15 @@ def test_projects_of_a_run_go_into_it_with_the_model(folder, photo, capsys):
     assert "python3 classify.py PHOTO" in told.out
 
 
+def test_project_of_a_run_object_is_that_of_the_command(folder, photo, tmp_path):
+    project = ts.Run.open(folder).export_app("python", out=tmp_path / "there", progress=False)
+    assert project == tmp_path / "there" / "python"
+    (expected,) = ts.Run.open(folder).predict([photo])
+    assert answer_of(project, photo)[0] == expected.classes[0].name
+    with pytest.raises(ts.UserError, match="phone"):
+        ts.Run.open(folder).export_app("phone")
+
+
 def test_int8_project_has_the_int8_model(folder, photo, capsys):
     result = run(capsys, "export", folder, "--app", "python", "--precision", "int8", "--bound", 100)
     assert result.code == 0, result.err

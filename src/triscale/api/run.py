@@ -16,8 +16,10 @@ from triscale.api.display import display_run
 from triscale.api.image_inputs import ImageLike, predict_inputs
 from triscale.api.run_documents import RunDocuments
 from triscale.api.transforms import ImageTransform, transforms
+from triscale.deploy.apps import get_app
 from triscale.deploy.engines import PRECISIONS, Precision, get_engine
 from triscale.errors import UserError
+from triscale.jobs.app_jobs import export_apps
 from triscale.jobs.core.execution import execution
 from triscale.jobs.inference.calibrate import COVERAGE, KEPT
 from triscale.jobs.inference.explain import Method, explain_images
@@ -326,6 +328,33 @@ class Run(RunDocuments):
         path = self._source.export_file(chosen, precision, path)
         with execution(progress=progress) as context:
             return export_source(self._source, context, chosen, precision, path)
+
+    def export_app(
+        self,
+        app: str,
+        *,
+        precision: Precision = "float32",
+        out: str | Path | None = None,
+        progress: bool = True,
+    ) -> Path:
+        """Write an example project with the model, and return its folder; files that you added to it are kept.
+
+        Args:
+            app: ``web``, ``python``, ``cpp``, ``android`` or ``ios``.
+            precision: ``float32``, or ``int8`` where the engine of the project has it.
+            out: The folder in which the project has a folder of its name; by default ``apps`` in the run, and for
+                weights ``NAME-apps`` in the current folder.
+            progress: Whether progress is shown on standard error.
+
+        Raises:
+            UserError: The app is unknown, or its engine is not installed or does not support the precision.
+            ExportError: The model does not classify photos.
+            RunError: The folder of the project holds other files, or files of the project that were changed.
+        """
+        chosen = get_app(app)
+        with execution(progress=progress) as context:
+            ((_, folder),) = export_apps(self._source, context, [chosen], precision, None if out is None else Path(out))
+        return folder
 
     def deploy(
         self, budget: BudgetLike | None = None, *, profiles: str | Path | Sequence[str | Path] = (),
