@@ -35,20 +35,25 @@ from triscale.training.recipe import AutomaticField, Recipe
 LOCK = ".lock"
 
 
-class InitialWeights(Record):
+class InitialWeights(SparseRecord):
     """The initial weights of a training.
 
     Attributes:
         run: Folder of a run, a weights file or a published name.
         sha256: Digest of a run's weights file; of all tensors for other weights.
         inherits: Whether the network to train has another size and inherits the weights.
+        prunes: Whether this network is that of the weights with fewer channels, chosen by the scales of batch norm;
+            left out of JSON if false.
         network: The network that the weights belong to.
         preprocessing: The preprocessing that they were trained with; None if unknown.
     """
 
+    sparse: ClassVar[tuple[str, ...]] = ("prunes",)
+
     run: str
     sha256: str
     inherits: bool = False
+    prunes: bool = False
     network: AnyNetwork
     preprocessing: Preprocessing | None = None
 

@@ -102,6 +102,7 @@ def load_inherited(
     *,
     keep_head: bool,
     seed: int = 0,
+    pruned: bool = False,
 ) -> str:
     """Load the weights of another network into a model, and return a description of what was loaded.
 
@@ -112,6 +113,8 @@ def load_inherited(
         images: The images on which the weights of a smaller network are corrected.
         keep_head: Whether the classifier is inherited too.
         seed: Seed of the noise on repeated channels.
+        pruned: Whether the model has the channels of ``source`` with the largest scales of batch norm
+            (:mod:`triscale.weights.slimming`), instead of those whose loss the others make up least.
 
     Raises:
         NetworkError: The networks are not of the same family.
@@ -119,7 +122,7 @@ def load_inherited(
     # Channels are chosen for the source's own classes; a classifier for these is dropped at the end.
     target = model.network.replace(classes=source.classes)
     has_head = any(name.startswith(HEAD) for name in tensors)
-    plan, is_shallower = plan_inheritance(source, target, keep_head=has_head), _is_shallower(target, source)
+    plan, is_shallower = plan_inheritance(source, target, keep_head=has_head, pruned=pruned), _is_shallower(target, source)
     smaller, summary = build(target), plan.summary
     if plan.readers or is_shallower:
         original = build(source)
@@ -130,7 +133,7 @@ def load_inherited(
             plan = plan_inheritance(source, target, keep_head=has_head, importances=importances)
         names = [layer.source for layer in plan.readers]
         statistics = input_statistics(original, names, images.normalized(STATISTICS_IMAGES)) if names else {}
-        channels = SourceChannels(plan, tensors, statistics)
+        channels = SourceChannels(plan, tensors, statistics, by_scale=pruned)
         smaller.load_state_dict(inherit(plan, tensors, smaller.state_dict(), channels=channels, seed=seed))
         smaller.to(images.device).to(memory_format=torch.channels_last)
         refit(original, smaller, plan, channels, list(images.normalized(num_refit_images(target))))
