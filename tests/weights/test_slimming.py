@@ -85,13 +85,13 @@ def zero_channels(network, state, draw):
 
 
 @pytest.mark.parametrize("name", SOME)
-@settings(max_examples=2, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(data=st.data())
 def test_channels_without_scale_and_bias_are_removed_without_changing_logits(name, data):
     check_zeroed(small(name), data.draw)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(data=st.data())
 def test_zeroed_channels_of_any_network_are_removed_without_changing_logits(data):
     stages = data.draw(

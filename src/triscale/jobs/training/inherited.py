@@ -103,6 +103,7 @@ def load_inherited(
     keep_head: bool,
     seed: int = 0,
     pruned: bool = False,
+    by_scale: bool | None = None,
 ) -> str:
     """Load the weights of another network into a model, and return a description of what was loaded.
 
@@ -113,8 +114,9 @@ def load_inherited(
         images: The images on which the weights of a smaller network are corrected.
         keep_head: Whether the classifier is inherited too.
         seed: Seed of the noise on repeated channels.
-        pruned: Whether the model has the channels of ``source`` with the largest scales of batch norm
-            (:mod:`triscale.weights.slimming`), instead of those whose loss the others make up least.
+        pruned: Whether the model's network was pruned from ``source`` (:mod:`triscale.weights.slimming`).
+        by_scale: Whether it keeps the channels with the largest scales of batch norm instead of those whose loss the
+            others make up least; by default if it was pruned.
 
     Raises:
         NetworkError: The networks are not of the same family.
@@ -133,7 +135,7 @@ def load_inherited(
             plan = plan_inheritance(source, target, keep_head=has_head, importances=importances)
         names = [layer.source for layer in plan.readers]
         statistics = input_statistics(original, names, images.normalized(STATISTICS_IMAGES)) if names else {}
-        channels = SourceChannels(plan, tensors, statistics, by_scale=pruned)
+        channels = SourceChannels(plan, tensors, statistics, by_scale=pruned if by_scale is None else by_scale)
         smaller.load_state_dict(inherit(plan, tensors, smaller.state_dict(), channels=channels, seed=seed))
         smaller.to(images.device).to(memory_format=torch.channels_last)
         refit(original, smaller, plan, channels, list(images.normalized(num_refit_images(target))))
