@@ -1,7 +1,7 @@
 """Accuracy of a network with half of the MACs: pruned by batch norm scales, inherited, and trained from scratch.
 
 Run with: python benchmarks/pruning.py IMAGES --weights FILE --out DIR [--photos PHOTOS] [--size 96] [--share 0.5]
-              [--epochs 12] [--seeds 1 2] [--rows prune inherit ...]
+              [--photo-shares 0.5] [--epochs 10] [--rate 1.25e-3] [--seeds 1 2] [--rows prune inherit ...]
 
 FILE holds ImageNet weights, as ``triscale weights import`` writes them. All networks have at most ``--share`` of the
 MACs of its network at ``--size`` pixels:
@@ -62,7 +62,9 @@ def main() -> None:
     parser.add_argument("--photos", type=Path)
     parser.add_argument("--size", type=int, default=96)
     parser.add_argument("--share", type=float, default=0.5)
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--photo-shares", type=float, nargs="+", default=[0.5])
+    parser.add_argument("--rate", type=float, default=1.25e-3, help="learning rate of rows with weights")
+    parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     arguments = parser.parse_args()
@@ -88,6 +90,8 @@ def main() -> None:
     for seed in arguments.seeds:
         for name in arguments.rows:
             network, options = settings[name]
+            if "weights" in options:
+                options = {**options, "learning_rate": arguments.rate}
             row = trained(arguments, name, seed, network, {**options, "epochs": arguments.epochs})
             table.setdefault(name, []).append(row)
             print(f"seed {seed}, {name}: {100 * share(row['marks']):.1f}", flush=True)
@@ -140,10 +144,9 @@ def before_training(arguments: argparse.Namespace) -> None:
     macs = cost(source).macs
     print(f"{source.name}, {macs / 1e6:.0f}M MACs, {len(test.samples)} photos test; top-1 in %")
     print(f"source {accuracy(loaded.build(), test)}", flush=True)
-    for part in sorted({0.9, 0.75, arguments.share}, reverse=True):
+    for part in arguments.photo_shares:
         pruned = pruned_to(source, loaded.state, int(part * macs))
-        if part == arguments.share:
-            print(*describe_kept(source, pruned), sep="\n")
+        print(*describe_kept(source, pruned), sep="\n", flush=True)
         unfolded, state = unrolled(source), unrolled_state(source, loaded.state)
         plan = plan_inheritance(unfolded, pruned, pruned=True)
         model = build(pruned)
@@ -160,7 +163,7 @@ def before_training(arguments: argparse.Namespace) -> None:
         heir = build(narrow)
         load_inherited(heir, source, loaded.state, calibration, keep_head=True)
         results.append(f"inherit width {accuracy(heir, test)}")
-        print(f"{part:.0%} of the MACs: {', '.join(results)}", flush=True)
+        print(f"{part:.0%} of the MACs, {cost(pruned).macs / 1e6:.0f}M: {', '.join(results)}", flush=True)
 
 
 if __name__ == "__main__":

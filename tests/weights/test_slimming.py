@@ -75,7 +75,9 @@ def zero_channels(network, state, draw):
         # Layers of one width lose equally many: bottlenecks and basic blocks.
         width = group.source
         counts.setdefault(width, draw(st.integers(0, width // 16)) * 8)
-        zeroed = torch.randperm(width, generator=torch.Generator().manual_seed(draw(st.integers(0, 9))))[: counts[width]]
+        zeroed = torch.randperm(width, generator=torch.Generator().manual_seed(draw(st.integers(0, 9))))[
+            : counts[width]
+        ]
         for norm in group.norms:
             for kind in ("weight", "bias"):
                 value = state[renamed[f"{norm}.{kind}"]].clone()

@@ -161,6 +161,8 @@ class Recipe(SparseRecord):
             that rare classes are predicted as readily as others (https://arxiv.org/abs/2007.07314); 1 is usual.
         distillation: How the teacher is followed, if there is one (``--teacher``).
         progressive: Progressive learning: stages with growing images and regularization.
+        norm_sparsity: Weight of the sum of absolute batch norm scales that is added to the loss, 1e-5 to 1e-3, to train
+            a network that is then pruned by them (``--weights prune:RUN``); reported losses are without it.
 
     Example:
         >>> Recipe(batch=512, reference_batch=256, learning_rate=0.016).peak_learning_rate
@@ -169,7 +171,7 @@ class Recipe(SparseRecord):
 
     kind_name: ClassVar[str] = "recipe"
     sparse: ClassVar[tuple[str, ...]] = ("loss", "class_weights", "sampling", "logit_adjustment", "distillation",
-                                           "progressive")  # fmt: skip
+                                           "progressive", "norm_sparsity")  # fmt: skip
     schema_number: ClassVar[int] = 2
 
     name: str = "custom"
@@ -211,6 +213,7 @@ class Recipe(SparseRecord):
     logit_adjustment: NonNegativeFloat = 0.0
     distillation: Distillation = Distillation()
     progressive: Progressive = Progressive()
+    norm_sparsity: NonNegativeFloat = 0.0
 
     @model_validator(mode="after")
     def _check_micro_batches(self) -> Recipe:

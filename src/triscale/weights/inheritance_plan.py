@@ -102,7 +102,11 @@ class Inheritance:
 
 
 def plan_inheritance(
-    source: Network, target: Network, *, keep_head: bool = True, importances: Mapping[str, float] = NOT_MEASURED,
+    source: Network,
+    target: Network,
+    *,
+    keep_head: bool = True,
+    importances: Mapping[str, float] = NOT_MEASURED,
     pruned: bool = False,
 ) -> Inheritance:
     """Plan how to initialize a network from another one of the same family.
@@ -256,7 +260,11 @@ def _check_related(source: Network, target: Network, *, pruned: bool) -> None:
 def _without_inner(block: Block) -> Block:
     """Return a block without what pruning changes: its inner channels, and an addition that it never had."""
     fields = type(block).model_fields
-    values = {"expansion": 2 if getattr(block, "expansion", 1) != 1 else 1, "reduction": 1, "skip": "identity"}
+    values: dict[str, object] = {
+        "expansion": 2 if getattr(block, "expansion", 1) != 1 else 1,
+        "reduction": 1,
+        "skip": "identity",
+    }
     values["se_ratio"] = float(getattr(block, "se_ratio", 0) > 0)
     return block.replace(**{name: value for name, value in values.items() if name in fields})
 

@@ -95,7 +95,7 @@ def prune_to_budget(network: Network, weights: Mapping[str, Tensor], budget: Bud
             "or leave out the prefix prune:"
         )
     source, widths = unrolled(network), prunable_widths(network, weights)
-    thresholds = torch.cat([width.strengths for width in widths]).unique().tolist()
+    thresholds = sorted({strength for width in widths for strength in width.strengths.tolist()})
     # Bisection: the network is too large at the threshold `low`, and within the budget at `high`.
     low, high = -1, len(thresholds) - 1
     smallest = count(with_widths(source, widths, thresholds[high]))

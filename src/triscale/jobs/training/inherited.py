@@ -124,7 +124,10 @@ def load_inherited(
     # Channels are chosen for the source's own classes; a classifier for these is dropped at the end.
     target = model.network.replace(classes=source.classes)
     has_head = any(name.startswith(HEAD) for name in tensors)
-    plan, is_shallower = plan_inheritance(source, target, keep_head=has_head, pruned=pruned), _is_shallower(target, source)
+    plan, is_shallower = (
+        plan_inheritance(source, target, keep_head=has_head, pruned=pruned),
+        _is_shallower(target, source),
+    )
     smaller, summary = build(target), plan.summary
     if plan.readers or is_shallower:
         original = build(source)

@@ -125,9 +125,7 @@ def load_initial_weights(
         assert isinstance(model, Classifier)
         seed = spec.request.seed
         images = calibration_images(split, spec.preprocessing, seed, device, should_stop)
-        summary = load_inherited(
-            model, network, tensors, images, keep_head=keeps_head, seed=seed, pruned=start.prunes
-        )
+        summary = load_inherited(model, network, tensors, images, keep_head=keeps_head, seed=seed, pruned=start.prunes)
         head = _init_head(model, spec, split, device, keeps_head=keeps_head, kept=kept)
         how = "the channels that are kept have the weights of" if start.prunes else "weights are inherited from"
         return f"{how} {start.run}: {summary}{note}; {head}"
