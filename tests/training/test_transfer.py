@@ -13,7 +13,7 @@ from triscale.errors import Interrupted, JobError
 from triscale.nn.build import build
 from triscale.training.loop import seed_weights
 from triscale.training.recipe import Recipe, Sgd
-from triscale.training.transfer import levels, reestimate_norms, shares
+from triscale.training.transfer import add_scale_penalty, levels, reestimate_norms, shares
 
 RECIPES = (
     Recipe(epochs=3, batch=8, norm_statistics="frozen"),
@@ -122,3 +122,29 @@ def test_nonfinite_logits_give_clear_error(tmp_path, tiny):
     wild = Recipe(epochs=2, batch=8, learning_rate=1e30, warmup_epochs=0, optimizer=Sgd(), label_smoothing=0)
     with pytest.raises(JobError, match="smaller learning rate"):
         run(tmp_path, tiny, wild)
+
+
+def test_scale_penalty_has_the_gradient_of_the_sum_of_absolute_scales(tiny):
+    torch.manual_seed(0)
+    model = build(tiny).eval()  # without dropout
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        nn.init.normal_(norm.weight)
+        norm.weight.data[0] = 0.0
+    images = torch.randn(4, 3, 16, 16)
+    (model(images).square().mean() + 0.01 * sum(norm.weight.abs().sum() for norm in norms)).backward()
+    wanted = {name: value.grad.clone() for name, value in model.named_parameters()}
+    model.zero_grad()
+    model(images).square().mean().backward()
+    add_scale_penalty(model, 0.01)
+    for name, value in model.named_parameters():
+        torch.testing.assert_close(value.grad, wanted[name])
+
+
+def test_sparsity_shrinks_the_scales_of_batch_norm(tmp_path, tiny):
+    def scales(weight):
+        recipe = Recipe(epochs=3, batch=8, optimizer=Sgd(), learning_rate=0.05, ema_decay=0.0, norm_sparsity=weight)
+        final = state(*run(tmp_path / str(weight), tiny, recipe))
+        return sum(value.abs().sum() for name, value in final.items() if name.endswith("norm.weight"))
+
+    assert scales(0.05) < 0.97 * scales(0.0)

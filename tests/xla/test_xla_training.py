@@ -163,6 +163,7 @@ def test_what_the_engine_does_not_support_is_refused_by_name(capsys, images, sma
     reasons = {
         ("--compile",): "the XLA engine does not support --compile, since it compiles anyway; leave that out",
         ("--set", "quantization=int8"): "the XLA engine does not support quantization int8",
+        ("--set", "norm_sparsity=0.001"): "the XLA engine does not support norm_sparsity 0.001",
         ("--time-limit", "5m"): "the XLA engine does not support --time-limit",
         ("--lr", "auto"): "the XLA engine does not support --lr auto",
         ("--teacher", str(whole)): "the XLA engine does not support --teacher",

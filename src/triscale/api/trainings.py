@@ -98,8 +98,9 @@ def fit(
         law: Scaling coefficients; by default those of the EfficientNet paper.
         lite: Whether to adapt the network for int8 and small devices.
         profile: Device profile that latency is predicted with.
-        weights: Initial weights: a run, a file, a published name, or ``inherit:`` and one of these; by default
-            published weights of the network, if there are any and they can be had.
+        weights: Initial weights: a run, a file, a published name, or ``inherit:`` or ``prune:`` and one of these, see
+            the explanation of weights; by default published weights of the network, if there are any and they can be
+            had.
         from_scratch: Whether to start from random weights instead.
         teacher: A run, a file or a published name with the same classes that the training also learns from.
         keep_head: Whether to begin with the classifier of the weights too: its rows for the classes of the images,
@@ -234,8 +235,9 @@ def train(
         law: Scaling coefficients, if there is a budget.
         lite: Whether to adapt the network for int8 and small devices.
         profile: Device profile that latency is predicted with.
-        weights: Initial weights: a run, a file, a published name, or ``inherit:`` and one of these; by default
-            published weights of the network, if there are any and they can be had.
+        weights: Initial weights: a run, a file, a published name, or ``inherit:`` or ``prune:`` and one of these, see
+            the explanation of weights; by default published weights of the network, if there are any and they can be
+            had.
         from_scratch: Whether to start from random weights instead.
         teacher: A run, a file or a published name with the same classes that the training also learns from.
         keep_head: Whether to begin with the classifier of the weights too: its rows for the classes of the images,

@@ -191,7 +191,8 @@ class Bottleneck(SparseRecord):
 
     Attributes:
         kernel: Side of the kernel in the middle, odd.
-        reduction: Ratio of the output's channels to those of the middle convolution.
+        reduction: Ratio of the output's channels to those of the middle convolution; for a fraction, these are rounded
+            as for :data:`Expansion`.
         activation: After each convolution but the last, and after the addition.
         groups: Groups of the middle convolution, whose channels are rounded to a multiple of them. This and the
             following fields are left out of JSON at their defaults.
@@ -211,7 +212,7 @@ class Bottleneck(SparseRecord):
 
     kind: Literal["bottleneck"] = "bottleneck"
     kernel: Kernel = 3
-    reduction: PositiveInt = 4
+    reduction: Expansion = 4
     activation: Activation = ActivationKind.RELU
     groups: PositiveInt = 1
     group_width: PositiveInt | None = None

@@ -60,7 +60,8 @@ def bottleneck_middle(width: int, block: Bottleneck) -> tuple[int, int]:
         >>> bottleneck_middle(440, Bottleneck(reduction=1, group_width=48))
         (432, 9)
     """
-    inner = max(1, width // block.reduction)
+    reduction = block.reduction
+    inner = max(1, width // reduction) if isinstance(reduction, int) else round_channels(width / reduction)
     multiple = min(block.group_width, inner) if block.group_width else block.groups
     if multiple > 1:
         inner = max(multiple, int(inner / multiple + 0.5) * multiple)

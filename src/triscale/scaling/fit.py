@@ -72,6 +72,8 @@ class Fit(SparseRecord):
         binding: Name of the limit that is used most.
         predictor: The latency predictor, if latency is limited.
         measured: How the latency of a custom model was measured, if limited; left out of JSON otherwise.
+        pruned: What each part keeps of a trained network that was pruned instead of scaled (phi is 0); left out of JSON
+            otherwise.
 
     Example:
         >>> from triscale.families import get
@@ -83,7 +85,7 @@ class Fit(SparseRecord):
 
     kind_name: ClassVar[str] = "fit"
     schema_number: ClassVar[int] = 2
-    sparse: ClassVar[tuple[str, ...]] = ("measured",)
+    sparse: ClassVar[tuple[str, ...]] = ("measured", "pruned")
 
     network: AnyNetwork
     baseline: str
@@ -95,6 +97,7 @@ class Fit(SparseRecord):
     binding: str
     predictor: Predictor | None = None
     measured: str | None = None
+    pruned: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         """Return network, phi and limits in short form."""

@@ -153,6 +153,7 @@ def check_engine(
     unsupported = {
         f"{network.name}, which is a torch module": not isinstance(network, Network),
         f"quantization {recipe.quantization}": recipe.quantization != "none",
+        f"norm_sparsity {recipe.norm_sparsity:g}": recipe.norm_sparsity > 0,
         "--teacher": teacher,
         "--compile, since it compiles anyway": context.compile,
         "--threads auto": context.chooses_threads,

@@ -164,6 +164,8 @@ class Recipe(SparseRecord):
         replay_every: Silent corruption: one of so many steps is taken twice, the second time from a copy of the state
             and with its images read again, and both results must be bitwise equal. It does not change the result. 0
             turns it off (:mod:`triscale.training.replay`).
+        norm_sparsity: Weight of the sum of absolute batch norm scales that is added to the loss, 1e-5 to 1e-3, to train
+            a network that is then pruned by them (``--weights prune:RUN``); reported losses are without it.
 
     Example:
         >>> Recipe(batch=512, reference_batch=256, learning_rate=0.016).peak_learning_rate
@@ -172,7 +174,7 @@ class Recipe(SparseRecord):
 
     kind_name: ClassVar[str] = "recipe"
     sparse: ClassVar[tuple[str, ...]] = ("loss", "class_weights", "sampling", "logit_adjustment", "distillation",
-                                           "progressive", "replay_every")  # fmt: skip
+                                           "progressive", "replay_every", "norm_sparsity")  # fmt: skip
     schema_number: ClassVar[int] = 2
 
     name: str = "custom"
@@ -215,6 +217,7 @@ class Recipe(SparseRecord):
     distillation: Distillation = Distillation()
     progressive: Progressive = Progressive()
     replay_every: NonNegativeInt = 100
+    norm_sparsity: NonNegativeFloat = 0.0
 
     @model_validator(mode="after")
     def _check_micro_batches(self) -> Recipe:

@@ -35,7 +35,7 @@ from triscale.training.recompute import (
 )
 from triscale.training.schedule import ema_decay
 from triscale.training.state.state import State
-from triscale.training.transfer import freeze_norms
+from triscale.training.transfer import add_scale_penalty, freeze_norms
 
 CHECK_EVERY_ON_DEVICE = 16
 
@@ -140,6 +140,7 @@ class Stepper:
         # A skipped step and a retried micro-batch start from the batch-norm statistics before the step.
         saved_buffers = [buffer.clone() for buffer in state.model.buffers()]
         loss = self._gradients(batch, count, saved_buffers)
+        add_scale_penalty(state.model, self.recipe.norm_sparsity)
         decay = ema_decay(self.recipe, state.step) if self.recipe.ema_decay else 0.0
         if self.device.type == "cpu" or _has_first_gradient(state):
             finite = bool(_is_finite(state.model, loss))

@@ -65,6 +65,21 @@ def freeze_norms(model: nn.Module) -> None:
             module.eval()
 
 
+@torch.no_grad()
+def add_scale_penalty(model: nn.Module, weight: float) -> None:
+    """Add the gradient of an L1 penalty on the scales of batch norm, which drives those of weak channels to zero.
+
+    Source: Liu et al. 2017, https://arxiv.org/abs/1708.06519, equation 1.
+
+    Args:
+        model: The model, with gradients.
+        weight: Weight of the sum of absolute scales beside the mean loss; 0 for no penalty.
+    """
+    for module in model.modules() if weight else ():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.weight.grad is not None:
+            module.weight.grad.add_(module.weight.sign(), alpha=weight)
+
+
 def has_frozen_norms(recipe: Recipe, step: int, steps: int) -> bool:
     """Return whether batch norm keeps its running statistics in a step.
 

@@ -98,6 +98,7 @@ class SourceChannels:
         plan: The plan.
         weights: The state dict of the source.
         statistics: Those of the inputs of the plan's ``readers`` in the source, by name.
+        by_scale: Whether channels with batch norm are chosen by its scale although there are statistics.
     """
 
     def __init__(
@@ -105,7 +106,10 @@ class SourceChannels:
         plan: Inheritance,
         weights: Mapping[str, Tensor],
         statistics: Mapping[str, InputStatistics] = NO_STATISTICS,
+        *,
+        by_scale: bool = False,
     ) -> None:
+        self._by_scale = by_scale
         self.statistics = statistics
         self._weights = weights
         self._readers: dict[int, list[str]] = {}
@@ -125,14 +129,24 @@ class SourceChannels:
         if space.target >= space.source:
             return torch.arange(space.target) % space.source
         readers = self._readers.get(id(space), [])
-        if readers:
+        if readers and not (self._by_scale and space.norms):
             weights = [self._weights[f"{name}.weight"] for name in readers]
             return keep_channels(weights, [self.statistics[name] for name in readers], space.target)
         if not space.norms:
             return torch.arange(space.target)
-        # A batch norm scale near 0 marks a channel that contributes little (Liu et al. 2017, arXiv 1708.06519).
-        scale = torch.stack([self._weights[f"{name}.weight"].abs() for name in space.norms]).sum(0)
+        scale = channel_scales(space, self._weights)
         return scale.argsort(descending=True, stable=True)[: space.target].sort().values
+
+
+def channel_scales(space: Channels, weights: Mapping[str, Tensor]) -> Tensor:
+    """Return the scale with which batch norm lets each channel of a group through ``[source]``.
+
+    A scale near 0 marks a channel that contributes little (Liu et al. 2017, https://arxiv.org/abs/1708.06519). Of norms
+    in a row the last one counts, since it undoes the scales before it; of maps that are added, the mean of all.
+    """
+    group = space.root()
+    scales = [weights[f"{name}.weight"].abs() for name in group.norms]
+    return torch.stack(scales).mean(0) if group.added else scales[-1]
 
 
 def _break_symmetry(weight: Tensor, origins: Tensor, noise: float, random: torch.Generator) -> Tensor:

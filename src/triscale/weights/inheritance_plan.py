@@ -12,7 +12,7 @@ from types import MappingProxyType
 from triscale.errors import NetworkError
 from triscale.network import tree
 from triscale.network.lower import lower
-from triscale.network.spec import Network
+from triscale.network.spec import Block, Network
 from triscale.weights.prune import most_important
 
 NOT_MEASURED: Mapping[str, float] = MappingProxyType({})
@@ -25,22 +25,25 @@ class Channels:
     Attributes:
         source: Number of channels in the source.
         target: Number of channels in the target.
-        norms: Names of the source's batch norms that scale them.
+        norms: Names of the source's batch norms that scale them, in order.
+        added: Whether they are those of feature maps that are added; otherwise each norm follows on the one before.
         same_as: The group that this one was merged into (a union-find forest).
     """
 
     source: int
     target: int
     norms: list[str] = field(default_factory=list)
+    added: bool = False
     same_as: Channels | None = None
 
     def root(self) -> Channels:
         """Return the group that all merged ones stand for."""
         return self if self.same_as is None else self.same_as.root()
 
-    def join(self, other: Channels) -> None:
-        """Merge two groups whose feature maps are added."""
+    def join(self, other: Channels, *, added: bool) -> None:
+        """Merge two groups whose feature maps are added, or multiplied."""
         ours, theirs = self.root(), other.root()
+        theirs.added = theirs.added or ours.added or added
         if ours is not theirs:
             assert (ours.source, ours.target) == (theirs.source, theirs.target)
             theirs.norms += ours.norms
@@ -99,7 +102,12 @@ class Inheritance:
 
 
 def plan_inheritance(
-    source: Network, target: Network, *, keep_head: bool = True, importances: Mapping[str, float] = NOT_MEASURED
+    source: Network,
+    target: Network,
+    *,
+    keep_head: bool = True,
+    importances: Mapping[str, float] = NOT_MEASURED,
+    pruned: bool = False,
 ) -> Inheritance:
     """Plan how to initialize a network from another one of the same family.
 
@@ -109,6 +117,7 @@ def plan_inheritance(
         keep_head: Whether to copy the classifier, if both have the same number of classes.
         importances: The importance of the source's blocks by name, as
             :func:`~triscale.weights.prune.block_importances` measures it; without it, a stage keeps its first blocks.
+        pruned: Whether the inner channels of blocks may differ too.
 
     Raises:
         NetworkError: The networks are of different families; the message names the difference.
@@ -118,7 +127,7 @@ def plan_inheritance(
         >>> plan_inheritance(get("efficientnet_b0"), get("efficientnet_b1")).summary
         '171 layers copied, 7 blocks initialized to the identity'
     """
-    _check_related(source, target)
+    _check_related(source, target, pruned=pruned)
     planner = _Planner(importances)
     root, target_node = lower(source), lower(target)
     space = Channels(root.input.channels, target_node.input.channels)
@@ -182,7 +191,7 @@ class _Planner:
                 self.copied.append(CopiedLayer(source, target, space, out))
                 return out
             case tree.Normalization(), tree.Normalization():
-                space.norms.append(source)
+                space.root().norms.append(source)
                 self.copied.append(CopiedLayer(source, target, None, space))
                 return space
             case tree.Sequence(), tree.Sequence():
@@ -193,7 +202,7 @@ class _Planner:
                     space = self.visit(f"{source}.{name}", theirs[name], f"{target}.{name}", child, space)
                 return space
             case tree.SqueezeExcite(), tree.SqueezeExcite():
-                self.visit(source, source_node.body, target, target_node.body, space).join(space)
+                self.visit(source, source_node.body, target, target_node.body, space).join(space, added=False)
                 return space
             case tree.Residual(), tree.Residual():
                 return self._visit_residual(source, source_node, target, target_node, space)
@@ -209,10 +218,10 @@ class _Planner:
     ) -> Channels:
         out = self.visit(source, source_node.body, target, target_node.body, space)
         if source_node.shortcut is None and target_node.shortcut is None:
-            out.join(space)  # added to the input without projection: both must keep the same channels
+            out.join(space, added=True)  # added to the input without projection: both must keep the same channels
         if source_node.shortcut is not None and target_node.shortcut is not None:
             names = tree.join(source, tree.SHORTCUT), tree.join(target, tree.SHORTCUT)
-            out.join(self.visit(names[0], source_node.shortcut, names[1], target_node.shortcut, space))
+            out.join(self.visit(names[0], source_node.shortcut, names[1], target_node.shortcut, space), added=True)
         return out
 
 
@@ -226,12 +235,15 @@ def _check_same_groups(path: str, source: tree.Convolution, target: tree.Convolu
         )
 
 
-def _check_related(source: Network, target: Network) -> None:
+def _check_related(source: Network, target: Network, *, pruned: bool) -> None:
     def kind(network: Network) -> dict[str, object]:
         return {
             "the stem": (network.stem.kernel, network.stem.stride, network.stem.activation, network.stem.max_pool),
             "the number of stages": len(network.stages),
-            **{f"stage {number + 1}": (stage.block, stage.stride) for number, stage in enumerate(network.stages)},
+            **{
+                f"stage {number + 1}": (_without_inner(stage.block) if pruned else stage.block, stage.stride)
+                for number, stage in enumerate(network.stages)
+            },
             "the head": (network.head.width is None, network.head.activation),
             "the padding": network.padding,
         }
@@ -243,6 +255,18 @@ def _check_related(source: Network, target: Network) -> None:
                 f"{target.name} cannot inherit from {source.name}: they differ in {name} ({_format(theirs.get(name))} "
                 f"in the source, {_format(ours.get(name))} in the target); give weights of the same family"
             )
+
+
+def _without_inner(block: Block) -> Block:
+    """Return a block without what pruning changes: its inner channels, and an addition that it never had."""
+    fields = type(block).model_fields
+    values: dict[str, object] = {
+        "expansion": 2 if getattr(block, "expansion", 1) != 1 else 1,
+        "reduction": 1,
+        "skip": "identity",
+    }
+    values["se_ratio"] = float(getattr(block, "se_ratio", 0) > 0)
+    return block.replace(**{name: value for name, value in values.items() if name in fields})
 
 
 def _format(value: object) -> str:

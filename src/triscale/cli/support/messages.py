@@ -75,6 +75,8 @@ def announce(spec: RunSpec, device: str) -> None:
     if spec.fit is not None:
         for limit in spec.fit.limits:
             error_console.print(f"budget: {limit}", markup=False)
+        for part in spec.fit.pruned:
+            error_console.print(f"pruned: {part}", markup=False)
         if reason := _why_slack(spec, spec.fit):
             error_console.print(f"the rest of the budget stays unused: {reason}", markup=False)
         if spec.fit.predictor is not None:
@@ -107,7 +109,7 @@ def _why_slack(spec: RunSpec, fit: Fit) -> str | None:
 
     request = spec.request
     baseline = for_classes(request.network, len(spec.classes), request.recipe)
-    if request.budget is None or not isinstance(baseline, Network):
+    if request.budget is None or fit.pruned or not isinstance(baseline, Network):
         return None
     return why_slack(baseline, fit, request.budget, fit.predictor)
 

@@ -124,8 +124,9 @@ class TrainOptions:
         Accept test or validation images that are copies of other images; the report warns about them.
     weights
         Initial weights: a finished run, a file written by triscale weights import, a published name (see triscale
-        weights list), or inherit: followed by one of these with a network of another size. The classes may differ.
-        By default published weights of the network, if there are any and they can be had.
+        weights list), or inherit: followed by one of these with a network of another size, or prune: followed by one
+        of these to prune its channels to the budget. The classes may differ. By default published weights of the
+        network, if there are any and they can be had.
     keep_head
         Begin with the classifier of the weights too: its rows for the classes of the images, which are matched by name
         or by wnid, instead of a new classifier.

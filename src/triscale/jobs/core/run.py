@@ -42,17 +42,20 @@ class InitialWeights(SparseRecord):
         run: Folder of a run, a weights file or a published name.
         sha256: Digest of a run's weights file; of all tensors for other weights.
         inherits: Whether the network to train has another size and inherits the weights.
+        prunes: Whether this network is that of the weights with fewer channels, chosen by the scales of batch norm;
+            left out of JSON if false.
         network: The network that the weights belong to.
         preprocessing: The preprocessing that they were trained with; None if unknown.
         origin: The published or imported weights that they are, or were trained from; None, and left out of JSON, if
             there are none, and in runs of earlier versions.
     """
 
-    sparse: ClassVar[tuple[str, ...]] = ("origin",)
+    sparse: ClassVar[tuple[str, ...]] = ("origin", "prunes")
 
     run: str
     sha256: str
     inherits: bool = False
+    prunes: bool = False
     network: AnyNetwork
     preprocessing: Preprocessing | None = None
     origin: WeightsOrigin | None = None

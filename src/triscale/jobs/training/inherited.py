@@ -102,6 +102,8 @@ def load_inherited(
     *,
     keep_head: bool,
     seed: int = 0,
+    pruned: bool = False,
+    by_scale: bool | None = None,
 ) -> str:
     """Load the weights of another network into a model, and return a description of what was loaded.
 
@@ -112,6 +114,9 @@ def load_inherited(
         images: The images on which the weights of a smaller network are corrected.
         keep_head: Whether the classifier is inherited too.
         seed: Seed of the noise on repeated channels.
+        pruned: Whether the model's network was pruned from ``source`` (:mod:`triscale.weights.slimming`).
+        by_scale: Whether it keeps the channels with the largest scales of batch norm instead of those whose loss the
+            others make up least; by default if it was pruned.
 
     Raises:
         NetworkError: The networks are not of the same family.
@@ -119,7 +124,10 @@ def load_inherited(
     # Channels are chosen for the source's own classes; a classifier for these is dropped at the end.
     target = model.network.replace(classes=source.classes)
     has_head = any(name.startswith(HEAD) for name in tensors)
-    plan, is_shallower = plan_inheritance(source, target, keep_head=has_head), _is_shallower(target, source)
+    plan, is_shallower = (
+        plan_inheritance(source, target, keep_head=has_head, pruned=pruned),
+        _is_shallower(target, source),
+    )
     smaller, summary = build(target), plan.summary
     if plan.readers or is_shallower:
         original = build(source)
@@ -130,7 +138,7 @@ def load_inherited(
             plan = plan_inheritance(source, target, keep_head=has_head, importances=importances)
         names = [layer.source for layer in plan.readers]
         statistics = input_statistics(original, names, images.normalized(STATISTICS_IMAGES)) if names else {}
-        channels = SourceChannels(plan, tensors, statistics)
+        channels = SourceChannels(plan, tensors, statistics, by_scale=pruned if by_scale is None else by_scale)
         smaller.load_state_dict(inherit(plan, tensors, smaller.state_dict(), channels=channels, seed=seed))
         smaller.to(images.device).to(memory_format=torch.channels_last)
         refit(original, smaller, plan, channels, list(images.normalized(num_refit_images(target))))

@@ -20,6 +20,7 @@ from triscale.jobs.training.kept_head import classifier_rows, suggest_kept_head,
 from triscale.jobs.training.linear_probe import init_head_from_linear_probe
 from triscale.network.custom import AnyNetwork, CustomNetwork
 from triscale.network.spec import Network
+from triscale.network.unrolled import unrolled
 from triscale.nn.classifier import Classifier
 from triscale.retry import RetryPolicy
 from triscale.training.recipe import FINETUNE, Recipe
@@ -29,8 +30,9 @@ from triscale.weights.contract import differences
 from triscale.weights.fetch import Progress
 from triscale.weights.inheritance_plan import plan_inheritance
 from triscale.weights.load import LoadedWeights, find_weights
+from triscale.weights.slimming import unrolled_state
 
-INHERIT = "inherit:"
+INHERIT, PRUNE = "inherit:", "prune:"
 TRANSFER_SHARE = 0.25
 """Factor on a recipe's learning rate for pretrained weights, as the paper's author recommends for transfer."""
 _SHOWN = 3
@@ -41,13 +43,16 @@ def find_initial_weights(
 ) -> InitialWeights:
     """Resolve the value of ``--weights``: a finished run, a weights file or a published name.
 
-    The prefix ``inherit:`` marks weights of a network of another size, which the network to train inherits.
+    The prefix ``inherit:`` marks weights of a network of another size, which the network to train inherits; ``prune:``
+    those of the network itself, of which the network to train has fewer channels.
 
     Raises:
         RunError: The folder holds no run, or its training has not finished.
         WeightsError: The name is unknown, or the weights cannot be downloaded or read.
     """
-    inherits, source = text.startswith(INHERIT), text.removeprefix(INHERIT)
+    prunes = text.startswith(PRUNE)
+    inherits = prunes or text.startswith(INHERIT)
+    source = text.removeprefix(PRUNE if prunes else INHERIT)
     folder = Path(source)
     if (folder / "run.json").is_file():
         run = RunFolder.open(folder)
@@ -58,6 +63,7 @@ def find_initial_weights(
             run=str(run.folder.resolve()),
             sha256=_sha256(run.weights_file.read_bytes()),
             inherits=inherits,
+            prunes=prunes,
             network=spec.network,
             preprocessing=spec.preprocessing,
             origin=origin_of(spec.request.start),
@@ -69,6 +75,7 @@ def find_initial_weights(
         run=str(folder.resolve()) if folder.exists() else source,
         sha256=_digest_of(loaded),
         inherits=inherits,
+        prunes=prunes,
         network=loaded.weights.network,
         preprocessing=loaded.weights.preprocessing,
         origin=loaded.weights.origin,
@@ -116,12 +123,15 @@ def load_initial_weights(
     if start.inherits:
         if not isinstance(network, Network) or not isinstance(spec.network, Network):
             raise RunError("weight inheritance does not support custom models; leave out the prefix inherit:")
+        if start.prunes:
+            tensors, network = unrolled_state(network, tensors), unrolled(network)
         assert isinstance(model, Classifier)
         seed = spec.request.seed
         images = calibration_images(split, spec.preprocessing, seed, device, should_stop)
-        summary = load_inherited(model, network, tensors, images, keep_head=keeps_head, seed=seed)
+        summary = load_inherited(model, network, tensors, images, keep_head=keeps_head, seed=seed, pruned=start.prunes)
         head = _init_head(model, spec, split, device, keeps_head=keeps_head, kept=kept)
-        return f"weights are inherited from {start.run}: {summary}{note}; {head}"
+        how = "the channels that are kept have the weights of" if start.prunes else "weights are inherited from"
+        return f"{how} {start.run}: {summary}{note}; {head}"
     own = _classifier(model)
     if not keeps_head:
         tensors = {name: value for name, value in tensors.items() if name not in own}
@@ -151,7 +161,8 @@ def check_initial_weights(start: InitialWeights, network: AnyNetwork) -> None:
     if isinstance(network, CustomNetwork) or isinstance(start.network, CustomNetwork):
         return
     if start.inherits:
-        plan_inheritance(start.network.replace(in_channels=network.in_channels), network)
+        source = start.network.replace(in_channels=network.in_channels)
+        plan_inheritance(unrolled(source) if start.prunes else source, network, pruned=start.prunes)
         return
     differing = differences(network, start.network, drop_head=True, any_channels=True)
     if differing:

@@ -14,7 +14,8 @@ from triscale.errors import UserError
 from triscale.families.find import resized
 from triscale.families.lite import lite as lite_of
 from triscale.jobs.core.run import OpenChoices, Request
-from triscale.jobs.training.initial_weights import INHERIT, find_initial_weights, for_finetuning
+from triscale.jobs.training.initial_weights import INHERIT, PRUNE, find_initial_weights, for_finetuning
+from triscale.jobs.training.pruned import check_prunable
 from triscale.jobs.training.published import published_for
 from triscale.network.custom import AnyNetwork
 from triscale.network.input_size import InputSize
@@ -86,7 +87,7 @@ def make_request(
         law: How it is scaled.
         predictor: Predicts latency, if the budget limits it.
         lite: Whether to adapt the network for int8 and small devices.
-        weights: A run, a file, a published name, or ``inherit:`` and one of these.
+        weights: A run, a file, a published name, or ``inherit:`` or ``prune:`` and one of these.
         offline: Whether to use only the cache for published weights.
         seed: Seed of the split, the initial weights, order and augmentation.
         test_share: Share of each class for testing, if the images have no split.
@@ -106,8 +107,9 @@ def make_request(
         raise UserError("a device profile requires a latency budget; give one such as 20ms, or leave the profile out")
     if class_names and not keep_head:
         raise UserError("--class-names says which classes of the weights the folders are; give --keep-head with it")
-    if keep_head and weights is not None and weights.startswith(INHERIT):
-        raise UserError(f"--keep-head keeps the classifier of weights as it is; leave it out, or the prefix {INHERIT}")
+    prefix = next((prefix for prefix in (INHERIT, PRUNE) if weights is not None and weights.startswith(prefix)), None)
+    if keep_head and prefix is not None:
+        raise UserError(f"--keep-head keeps the classifier of weights as it is; leave it out, or the prefix {prefix}")
     start = None if weights is None else find_initial_weights(weights, offline=offline)
     if network is None:
         if start is None:
@@ -115,6 +117,8 @@ def make_request(
         network = start.network
     network = lite_of(network) if lite else network
     network = network if size is None else resized(network, size)
+    if start is not None and start.prunes:
+        check_prunable(start, network, budget, law)
     network, data = match_channels(network, data)
     choice = recipe if isinstance(recipe, RecipeChoice) else RecipeChoice(recipe=recipe)
     return Request(

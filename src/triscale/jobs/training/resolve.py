@@ -5,6 +5,7 @@ from __future__ import annotations
 from triscale.errors import RunError
 from triscale.jobs.core.networks import fit_any
 from triscale.jobs.core.run import Request
+from triscale.jobs.training.pruned import prune_start
 from triscale.network.custom import AnyNetwork
 from triscale.network.spec import BatchNorm, Network
 from triscale.scaling.fit import Fit
@@ -13,10 +14,16 @@ from triscale.training.recipe import BySize, Recipe
 
 
 def resolve(request: Request, classes: int, context: ExecutionContext) -> tuple[AnyNetwork, Fit | None]:
-    """Return the network to train, with the number of classes, the recipe's drop rates and within the budget."""
+    """Return the network to train, with the number of classes, the recipe's drop rates and within the budget.
+
+    A budget scales the network of the request, or prunes the trained network of its initial weights.
+    """
     network = for_classes(request.network, classes, request.recipe)
     if request.budget is None:
         return network, None
+    if request.start is not None and request.start.prunes:
+        fit = prune_start(request, request.start, network)
+        return fit.network, fit
     if request.law is None:
         raise RunError("a budget requires a scaling law; give --law")
     fit = fit_any(network, request.law, request.budget, request.predictor, context)

@@ -118,7 +118,8 @@ def _scheduled(request: Request, network: AnyNetwork, split: Split, context: Exe
 def _kind_of(start: InitialWeights | None) -> Start:
     if start is None:
         return "random"
-    return "inherited" if start.inherits else "same"
+    # A pruned network diverges at the rate of inherited weights (benchmarks/pruning.py).
+    return "inherited" if start.inherits and not start.prunes else "same"
 
 
 def _shortened(
