@@ -68,6 +68,14 @@ def test_reconstruction_is_least_squares(seed, channels, data):
     assert added.numpy() == pytest.approx(weight @ mean - best @ mean[kept], rel=1e-2, abs=1e-2)
 
 
+def test_covariance_of_a_small_variance_around_a_large_mean_has_all_digits():
+    rng = np.random.default_rng(0)
+    rows = (np.array([100.0, -3.0]) + 0.05 * rng.normal(size=(5000, 2))).astype(np.float32)
+    found, expected = statistics_of(rows), np.cov(rows.astype(np.float64).T, bias=True)
+    assert found.covariance.numpy() == pytest.approx(expected, rel=1e-4, abs=1e-8)
+    assert found.mean.numpy() == pytest.approx(rows.astype(np.float64).mean(0), rel=1e-6)
+
+
 def test_convolution_is_reconstructed_at_every_tap():
     covariance = torch.tensor([[1.0, 2.0], [2.0, 4.0]], dtype=torch.float64)
     statistics = InputStatistics(torch.zeros(2, dtype=torch.float64), covariance, 10**9)

@@ -69,10 +69,13 @@ def input_statistics(model: nn.Module, layers: Sequence[str], batches: Iterable[
         [[0.25, -0.25], [-0.25, 0.25]]
     """
     sums: dict[str, tuple[Tensor, Tensor, int]] = {}
+    centers: dict[str, Tensor] = {}
 
     def observe(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         def hook(_: nn.Module, arguments: tuple[Tensor, ...]) -> None:
             rows = rows_of(arguments[0])
+            # Around the mean of the first batch: products of large means would leave a small variance few digits.
+            rows = rows - centers.setdefault(name, rows.mean(0))
             total, products, count = sums.get(name, (torch.zeros(()), torch.zeros(()), 0))
             sums[name] = (
                 total + rows.sum(0).cpu().double(),
@@ -92,7 +95,7 @@ def input_statistics(model: nn.Module, layers: Sequence[str], batches: Iterable[
     finally:
         for handle in handles:
             handle.remove()
-    return {name: _statistics(*values) for name, values in sums.items()}
+    return {name: _statistics(centers[name].cpu().double(), *values) for name, values in sums.items()}
 
 
 @torch.inference_mode()
@@ -235,6 +238,6 @@ def as_matrix(weight: Tensor) -> Tensor:
     return weight.cpu().double().movedim(1, -1).flatten(0, -2)
 
 
-def _statistics(total: Tensor, products: Tensor, count: int) -> InputStatistics:
-    mean = total / count
-    return InputStatistics(mean, products / count - torch.outer(mean, mean), count)
+def _statistics(center: Tensor, total: Tensor, products: Tensor, count: int) -> InputStatistics:
+    shift = total / count
+    return InputStatistics(center + shift, products / count - torch.outer(shift, shift), count)
