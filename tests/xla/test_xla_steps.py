@@ -145,6 +145,18 @@ def test_batch_norm_over_the_batch_equals_one_large_micro_batch(certain):
     assert_near(divided, whole)
 
 
+def test_stages_that_are_computed_again_give_bitwise_the_same(small):
+    """What a step does where memory runs out; test_xla_faults.py limits the memory of a process."""
+    states = []
+    for recomputes in (False, True):
+        seed_weights(1)
+        engine = XlaStepper(task(build(small), Recipe(batch=16, micro_batches=8)), QUIET)
+        engine._recomputes = recomputes
+        states.append(advance(engine, 3, batch=15))
+    for name, value in states[0].items():
+        assert value.numpy().tobytes() == states[1][name].numpy().tobytes(), name
+
+
 def test_step_without_finite_loss_leaves_everything_but_the_count_as_it_was(certain):
     """One weight is infinite, so that the loss is not finite; then it is mended, and the training continues."""
     _, engine = engines(certain, Recipe(batch=8))
