@@ -49,13 +49,7 @@ def main() -> None:
     loaded = load_file(arguments.weights)
     source, preprocessing = loaded.weights.network, loaded.weights.preprocessing
     assert preprocessing is not None
-    outputs = {wnid: number for number, wnid in enumerate(imagenet_wnids())}
-    photos = [
-        Sample(path=str(path.relative_to(arguments.photos)), label=outputs[path.parent.name])
-        for path in sorted(arguments.photos.glob("*/*"))
-    ]
-    order = torch.randperm(len(photos), generator=torch.Generator().manual_seed(0)).tolist()
-    shuffled = [photos[index] for index in order]
+    shuffled = shuffled_photos(arguments.photos)
     half = len(shuffled) // 2
 
     def images_at(network: Network, samples: list[Sample]) -> CalibrationImages:
@@ -63,7 +57,7 @@ def main() -> None:
         return CalibrationImages(samples=samples, root=str(arguments.photos), preprocessing=prepared, device=DEVICE)
 
     macs = ts.cost(source).macs
-    print(f"{source.name}, {macs / 1e6:.0f}M MACs; {half} photos calibrate, {len(photos) - half} test; top-1 in %")
+    print(f"{source.name}, {macs / 1e6:.0f}M MACs; {half} photos calibrate, {len(shuffled) - half} test; top-1 in %")
     print(
         f"  source at {source.resolution} px: {accuracy(loaded.build(), images_at(source, shuffled[half:]))}",
         flush=True,
@@ -84,6 +78,17 @@ def main() -> None:
             f"least squares {accuracy(heir, test)}{unchanged}",
             flush=True,
         )
+
+
+def shuffled_photos(folder: Path) -> list[Sample]:
+    """Return the photographs of a folder with a folder for each WordNet ID, labeled with ImageNet's classes."""
+    outputs = {wnid: number for number, wnid in enumerate(imagenet_wnids())}
+    photos = [
+        Sample(path=str(path.relative_to(folder)), label=outputs[path.parent.name])
+        for path in sorted(folder.glob("*/*"))
+    ]
+    order = torch.randperm(len(photos), generator=torch.Generator().manual_seed(0)).tolist()
+    return [photos[index] for index in order]
 
 
 @torch.inference_mode()

@@ -33,10 +33,9 @@ import torch
 
 import triscale as ts
 from heirs import Row, at_size, trained
-from inherit_published import accuracy
+from inherit_published import accuracy, shuffled_photos
 from marks import paired, share
 from triscale.data.pipeline.loader import eval_batches
-from triscale.data.pipeline.split import Sample
 from triscale.jobs.training.inherited import CalibrationImages, load_inherited
 from triscale.network.cost import cost, count_network
 from triscale.network.spec import Network
@@ -44,7 +43,6 @@ from triscale.network.unrolled import unrolled
 from triscale.nn.build import build
 from triscale.training.metrics import wilson
 from triscale.training.transfer import reestimate_norms
-from triscale.weights.catalog import imagenet_wnids
 from triscale.weights.inherit import SourceChannels, inherit
 from triscale.weights.inheritance_plan import plan_inheritance
 from triscale.weights.load import load_file
@@ -128,18 +126,13 @@ def before_training(arguments: argparse.Namespace) -> None:
     loaded = load_file(arguments.weights)
     source, preprocessing = loaded.weights.network, loaded.weights.preprocessing
     assert preprocessing is not None
-    wnids = {wnid: number for number, wnid in enumerate(imagenet_wnids())}
-    photos = [
-        Sample(path=str(path.relative_to(arguments.photos)), label=wnids[path.parent.name])
-        for path in sorted(arguments.photos.glob("*/*"))
-    ]
-    order = torch.randperm(len(photos), generator=torch.Generator().manual_seed(0)).tolist()
-    shuffled = [photos[index] for index in order]
+    shuffled = shuffled_photos(arguments.photos)
+    half = len(shuffled) // 2
     calibration, test = (
         CalibrationImages(
             samples=samples, root=str(arguments.photos), preprocessing=preprocessing, device=torch.device("cpu")
         )
-        for samples in (shuffled[: len(photos) // 2], shuffled[len(photos) // 2 :])
+        for samples in (shuffled[:half], shuffled[half:])
     )
     macs = cost(source).macs
     print(f"{source.name}, {macs / 1e6:.0f}M MACs, {len(test.samples)} photos test; top-1 in %")

@@ -278,7 +278,7 @@ def test_web_page_classifies_a_chosen_photo(name, model_of, photos, tmp_path):
 
 
 def put_runtime(folder: Path) -> None:
-    """Put onnxruntime-web beside the page, with the commands of its README."""
+    """Put onnxruntime-web next to the page, with the commands of its README."""
     if shutil.which("npm") is None:
         pytest.skip("npm is not installed")
     lines = (folder / "README.md").read_text().splitlines()
@@ -452,7 +452,7 @@ def test_ios_project_has_no_threshold_for_logits(tmp_path, model_of):
 
 
 def check_facts(folder: Path, contract: Contract) -> None:
-    """The facts beside a model are those of its contract."""
+    """The facts next to a model are those of its contract."""
     facts = json.loads((folder / "model.json").read_text())
     images = contract.preprocessing
     assert facts["names"] == list(contract.classes)

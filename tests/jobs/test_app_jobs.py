@@ -74,9 +74,9 @@ def test_projects_of_a_run_go_into_it_with_the_model(folder, photo, capsys):
     assert (name, pytest.approx(probability, abs=1e-4)) == (
         expected.classes[0].name, expected.classes[0].probability,
     )  # fmt: skip
-    told = run(capsys, "export", folder, "--app", "python")
-    assert f"{project}\n" in told.out
-    assert "python3 classify.py PHOTO" in told.out
+    printed = run(capsys, "export", folder, "--app", "python")
+    assert f"{project}\n" in printed.out
+    assert "python3 classify.py PHOTO" in printed.out
 
 
 def test_project_of_a_run_object_is_that_of_the_command(folder, photo, tmp_path):

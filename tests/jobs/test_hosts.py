@@ -12,8 +12,9 @@ from training.processes import run_together
 from triscale.data.pipeline.scan import scan
 from triscale.data.pipeline.split import make_split
 from triscale.errors import JobError
-from triscale.jobs.training.host_images import check_same_images
-from triscale.training import engine
+from triscale.jobs.core import hosts
+from triscale.jobs.core.hosts import check_same_images, check_same_versions
+from triscale.measurement.device import machine
 from triscale.training.distributed.group import join
 
 pytestmark = pytest.mark.process
@@ -61,13 +62,30 @@ def test_different_image_is_named_by_every_process(split, is_missing):
 
 
 def test_different_versions_are_named_by_every_process(monkeypatch):
+    here = machine()
+    other = here.replace(packages=tuple({**dict(here.packages), "pillow": "1.0"}.items()))
+
     def work() -> object:
         with join(CPU) as group:
             if not group.is_writer:
-                monkeypatch.setattr(engine, "version", lambda package: "1.0")
-            engine.check_versions(group, ("torch",))
+                monkeypatch.setattr(hosts, "machine", lambda: other)
+            check_same_versions("torch", group)
         return "same"
 
     for error in run_together(2, work):
         assert isinstance(error, JobError)
-        assert f"different versions of torch: {version('torch')}, 1.0; install the same on all hosts" in str(error)
+        expected = f"different versions of pillow: {version('pillow')}, 1.0; install the same on all hosts"
+        assert expected in str(error)
+
+
+def test_packages_that_compute_nothing_may_differ(monkeypatch):
+    other = machine().replace(packages=tuple((n, v) for n, v in machine().packages if n not in ("onnx", "jax")))
+
+    def work() -> object:
+        with join(CPU) as group:
+            if not group.is_writer:
+                monkeypatch.setattr(hosts, "machine", lambda: other)
+            check_same_versions("torch", group)
+        return "same"
+
+    assert run_together(2, work) == ["same", "same"]

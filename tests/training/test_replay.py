@@ -227,7 +227,7 @@ def test_replayed_steps_change_no_result(tmp_path, tiny, recipe, every):
     assert results[0][1] == results[1][1]
 
 
-class Restless(nn.Module):
+class Nondeterministic(nn.Module):
     """A custom model whose output depends on how often it was called."""
 
     def __init__(self, model: nn.Module) -> None:
@@ -277,7 +277,7 @@ def test_custom_model_that_is_not_deterministic_is_trained_without_replays(tmp_p
             notes.append(message)
 
     seed_weights(1)
-    given = task(Restless(build(tiny)), RECIPE.replace(epochs=2))
+    given = task(Nondeterministic(build(tiny)), RECIPE.replace(epochs=2))
     assert train(given, feed(), Checkpoints(tmp_path), ExecutionContext(progress=Notes())).finished
     assert len(notes) == 1
     assert "not deterministic" in notes[0]

@@ -101,8 +101,7 @@ def test_zeroed_channels_of_any_network_are_removed_without_changing_logits(data
             st.builds(
                 Stage,
                 block=st.sampled_from(BLOCKS),
-                # Bottlenecks of 24 have 12 inner channels; beside fewer than 24, those are refused.
-                width=st.sampled_from([16, 32, 48]),
+                width=st.sampled_from([16, 24, 32]),
                 repeats=st.integers(1, 2),
                 stride=st.integers(1, 2),
             ),

@@ -192,7 +192,7 @@ class Bottleneck(SparseRecord):
     Attributes:
         kernel: Side of the kernel in the middle, odd.
         reduction: Ratio of the output's channels to those of the middle convolution; for a fraction, these are rounded
-            as for :data:`Expansion`.
+            to the nearest number, for a whole ratio down.
         activation: After each convolution but the last, and after the addition.
         groups: Groups of the middle convolution, whose channels are rounded to a multiple of them. This and the
             following fields are left out of JSON at their defaults.

@@ -61,7 +61,7 @@ def bottleneck_middle(width: int, block: Bottleneck) -> tuple[int, int]:
         (432, 9)
     """
     reduction = block.reduction
-    inner = max(1, width // reduction) if isinstance(reduction, int) else round_channels(width / reduction)
+    inner = max(1, width // reduction) if isinstance(reduction, int) else max(1, round(width / reduction))
     multiple = min(block.group_width, inner) if block.group_width else block.groups
     if multiple > 1:
         inner = max(multiple, int(inner / multiple + 0.5) * multiple)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from importlib.metadata import version
 from typing import Protocol, assert_never
 
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from triscale.errors import JobError, RecipeError
+from triscale.errors import RecipeError
 from triscale.network.custom import AnyNetwork
 from triscale.network.spec import Network
 from triscale.optional_import import load
@@ -23,7 +22,6 @@ from triscale.training.recipe import Recipe
 from triscale.training.state.state import State, new_state
 from triscale.training.step import Stepper
 from triscale.training.task import TrainingTask
-from triscale.version import __version__
 
 
 class TrainingEngine(Protocol):
@@ -107,29 +105,11 @@ def start_engine(engine: EngineName, device: str, group: Group) -> None:
     Raises:
         UserError: The engine is not installed.
         RecipeError: This machine does not have the device.
-        JobError: The hosts have different versions, or cannot be connected.
+        JobError: The hosts cannot be connected.
     """
     if engine == "xla":
         load_xla()
-    check_versions(group, ("torch", "jax") if engine == "xla" else ("torch",))
-    if engine == "xla":
         importlib.import_module("triscale.training.xla.devices").start_xla(device, group)
-
-
-def check_versions(group: Group, packages: tuple[str, ...]) -> None:
-    """Check that all processes have the same versions of Triscale and of the packages that compute.
-
-    Raises:
-        JobError: They do not; every process raises it.
-    """
-    own = {"triscale": __version__} | {package: version(package) for package in packages}
-    versions: list[dict[str, str]] = group.share_objects(own)
-    for package in own:
-        found = [of_process[package] for of_process in versions]
-        if len(set(found)) > 1:
-            raise JobError(
-                f"the processes have different versions of {package}: {', '.join(found)}; install the same on all hosts"
-            )
 
 
 def check_engine(

@@ -73,7 +73,7 @@ def add_scale_penalty(model: nn.Module, weight: float) -> None:
 
     Args:
         model: The model, with gradients.
-        weight: Weight of the sum of absolute scales beside the mean loss; 0 for no penalty.
+        weight: Weight of the sum of absolute scales, which is added to the mean loss; 0 for no penalty.
     """
     for module in model.modules() if weight else ():
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.weight.grad is not None:

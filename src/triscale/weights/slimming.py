@@ -27,7 +27,7 @@ from torch import Tensor
 
 from triscale.errors import BudgetError, NetworkError
 from triscale.network import spec
-from triscale.network.channels import MULTIPLE, bottleneck_middle, expanded, round_channels, squeezed
+from triscale.network.channels import MULTIPLE, bottleneck_middle, expanded, squeezed
 from triscale.network.lower import USUAL_SE
 from triscale.network.spec import Network
 from triscale.network.unrolled import unrolled, unrolled_prefixes
@@ -293,7 +293,7 @@ def _with_inner(stage: spec.Stage, theirs: int, ours: int, width: int, inner: in
             assert inner is not None
             source_inner, _ = bottleneck_middle(stage.width, block)
             if bottleneck_middle(width, block)[0] != inner:
-                changes["reduction"] = _reduction(width, inner)
+                changes["reduction"] = width // inner if width % inner == 0 else width / inner
             at_end = block.se_at == "end"
             changes |= _same_squeezed(block, (theirs, ours), (stage.width, width) if at_end else (source_inner, inner))
         case spec.Separable() | spec.Basic() | spec.Conv():
@@ -309,23 +309,11 @@ def _expansion(inputs: int, inner: int) -> float:
     ratio = _ABOVE_ONE if inner == inputs else inner / inputs
     whole = int(ratio) if ratio == int(ratio) else ratio
     if expanded(inputs, whole) != inner:
-        raise _no_ratio(inner, inputs)
+        raise NetworkError(
+            f"a block with {inputs} input channels cannot be pruned to {inner} inner channels: a number that is "
+            f"no multiple of {MULTIPLE} has to be a whole multiple of the input; give the prefix inherit: instead"
+        )
     return whole
-
-
-def _reduction(width: int, inner: int) -> float:
-    ratio = width / inner
-    found = width // int(ratio) if ratio == int(ratio) else round_channels(width / ratio)
-    if found != inner:
-        raise _no_ratio(inner, width)
-    return ratio
-
-
-def _no_ratio(inner: int, width: int) -> NetworkError:
-    return NetworkError(
-        f"a block cannot be pruned to {inner} inner channels beside {width}: inner channels that are no multiple of "
-        f"{MULTIPLE} have to be a whole ratio; give the prefix inherit:"
-    )
 
 
 def _same_squeezed(

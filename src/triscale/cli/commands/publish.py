@@ -51,7 +51,7 @@ def sign(
 ) -> None:
     """Sign a run or a file with a private key, in the format of OpenSSF Model Signing.
 
-    The signature of a run is model.sig in its folder; that of a file is beside it. Verify it with: triscale verify RUN
+    The signature of a run is model.sig in its folder; that of a file is next to it. Verify it with: triscale verify RUN
     --signature --key PUB.pem. A change of the run, such as an evaluation or an export, needs a new signature.
 
     Parameters

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
+from triscale.jobs.core.hosts import check_same_versions
 from triscale.progress import NO_PROGRESS, stop_on_signals, with_deadline
 from triscale.progress_bars import progress_reporter
 from triscale.training.context import CPU, EngineName, ExecutionContext, choose_device
@@ -70,11 +71,12 @@ def training_execution(
     Raises:
         UserError: The engine is not installed.
         RecipeError: This machine does not have the device.
-        JobError: The other processes did not join in time.
+        JobError: The other processes did not join in time, or have other versions.
     """
     chosen = choose_device(device, int(os.environ.get("LOCAL_RANK", "0"))) if engine == "torch" else CPU
     reporting = progress_reporter() if progress else nullcontext(NO_PROGRESS)
     with stop_on_signals() as stopped, join(chosen) as group, reporting as reporter:
+        check_same_versions(engine, group)
         start_engine(engine, device, group)
         yield ExecutionContext(
             device=chosen,

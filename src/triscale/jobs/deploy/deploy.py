@@ -88,7 +88,7 @@ def deploy_run(
     """
     if budget is not None and set(budget.limits) - {"latency", "size"}:
         raise BudgetError(f"a deployment budget limits latency or file size, such as 20ms or 5MB, not {budget}")
-    if predictors and tuple(precisions) not in (PRECISIONS, ("float32",)):
+    if predictors and set(precisions) not in (set(PRECISIONS), {"float32"}):
         raise UserError(
             f"profiles predict the latency of float32 files, not of {' and '.join(precisions)}; leave the precisions "
             "out, or deploy on the device itself"

@@ -12,8 +12,8 @@ from triscale.data.images.transforms import DecodeJpeg, torchcodec_decoder
 from triscale.data.pipeline.loader import Batch, TrainLoader, eval_batches
 from triscale.data.pipeline.split import Split
 from triscale.errors import RunError
+from triscale.jobs.core.hosts import check_same_images
 from triscale.jobs.core.run import RunFolder, RunSpec
-from triscale.jobs.training.host_images import check_same_images
 from triscale.jobs.training.initial_weights import load_initial_weights
 from triscale.jobs.training.staged_loader import StagedLoader
 from triscale.jobs.training.teacher import load_teacher

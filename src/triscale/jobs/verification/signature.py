@@ -36,7 +36,7 @@ def sign(path: Path, key: Path) -> SignedFiles:
     """Sign a run, a folder or a file.
 
     Args:
-        path: A finished run; or an exported file or folder, whose signature is written beside it, with the suffix
+        path: A finished run; or an exported file or folder, whose signature is written next to it, with the suffix
             ``.sig``.
         key: A private key for ECDSA in PEM (NIST P-256, P-384 or P-521); ``$TRISCALE_KEY_PASSWORD`` decrypts it.
 

@@ -1,6 +1,6 @@
 """A model card as Markdown: what the network is, how to use it, what it was made of, what it can do, what it cannot.
 
-Every sentence follows from a record of the run; what nobody measured or stated is said to be so.
+Every sentence follows from a record of the run; what nobody measured or stated is called unknown.
 """
 
 from __future__ import annotations

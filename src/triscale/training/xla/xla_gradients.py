@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple, Protocol, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -43,18 +43,25 @@ class MicroBatchResult(NamedTuple):
     losses: Array
 
 
-class ComputeGradients(Protocol):
-    """A function of parameters, statistics, micro-batches, their number on each device, and the numbers of the step."""
+class GradientFunctions:
+    """The compiled functions that compute the gradients of one micro-batch on each device.
+
+    Args:
+        plan: What to compute.
+        mesh: The devices.
+        variant: What differs between steps.
+    """
+
+    def __init__(self, plan: StepPlan, mesh: Mesh, variant: Variant) -> None:
+        work, on_mesh = _Work(plan, variant, plan.recipe.micro_batches // mesh.size), partial(_on_mesh, mesh)
+        *parts, last = tree.children(plan.root)
+        self._inputs, self._collect = on_mesh(work.inputs), on_mesh(work.collect)
+        self._forwards = [on_mesh(partial(work.forward, part), 2) for part in parts]
+        self._scored = on_mesh(partial(work.scored, last), 2)
+        self._backward = on_mesh(_backward, last=0)
 
     def __call__(
-        self,
-        params: Array,
-        statistics: Array,
-        part: DevicePart,
-        index: Array,
-        numbers: Numbers,
-        *,
-        recompute: bool = False,
+        self, params: Array, statistics: Array, part: DevicePart, index: Array, numbers: Numbers, *, recompute: bool
     ) -> MicroBatchResult:
         """Return the gradients.
 
@@ -66,55 +73,31 @@ class ComputeGradients(Protocol):
             numbers: The numbers of the step.
             recompute: Whether to need less memory and more time; the result is the same.
         """
-
-
-def compile_gradients(plan: StepPlan, mesh: Mesh, variant: Variant) -> ComputeGradients:
-    """Return the function that computes the gradients of one micro-batch on each device.
-
-    Args:
-        plan: What to compute.
-        mesh: The devices.
-        variant: What differs between steps.
-    """
-    work, on_mesh = _Work(plan, variant, plan.recipe.micro_batches // mesh.size), partial(_on_mesh, mesh)
-    *parts, last = tree.children(plan.root)
-    inputs, collect, backward = on_mesh(work.inputs), on_mesh(work.collect), on_mesh(_backward, last=0)
-    forwards = [on_mesh(partial(work.forward, part), 2) for part in parts]
-    scored = on_mesh(partial(work.scored, last), 2)
-
-    def compute(
-        params: Array,
-        statistics: Array,
-        part: DevicePart,
-        index: Array,
-        numbers: Numbers,
-        *,
-        recompute: bool = False,
-    ) -> MicroBatchResult:
         # The memory of one part is to be free before the next is given its own.
         finished: Callable[[Any], Any] = jax.block_until_ready if recompute else (lambda results: results)
         of_step = (part.sizes, index, numbers)
-        maps, targets = finished(inputs(part, index, numbers))
+        maps, targets = finished(self._inputs(part, index, numbers))
         kept: list[Any] = []
         fresh: dict[str, Array] = {}
         gradients: dict[str, Array] = {}
-        for forward in forwards:
-            computed = _Forward(*finished(forward(params, statistics, maps, *of_step)))
-            kept.append(maps if recompute else computed.residuals)
-            maps, fresh = computed.maps, fresh | computed.statistics
-        losses, new, of_params, gradient = finished(scored(params, statistics, maps, targets, *of_step))
+        for forward in self._forwards:
+            given = maps
+            maps, new, residuals = finished(forward(params, statistics, given, *of_step))
+            fresh |= new
+            kept.append(given if recompute else residuals)
+            del given, residuals
+        losses, new, of_params, gradient = finished(self._scored(params, statistics, maps, targets, *of_step))
+        del maps
         fresh, gradients = fresh | new, gradients | of_params
-        del maps, computed
-        for forward in reversed(forwards):
+        for forward in reversed(self._forwards):
             residuals = kept.pop()
             if recompute:
                 residuals = finished(_Forward(*forward(params, statistics, residuals, *of_step)).residuals)
-            of_params, gradient = finished(backward(residuals, gradient))
+            of_params, gradient = finished(self._backward(residuals, gradient))
+            del residuals
             gradients |= of_params
-        result: MicroBatchResult = collect(gradients, fresh, losses, *of_step)
+        result: MicroBatchResult = self._collect(gradients, fresh, losses, *of_step)
         return result
-
-    return compute
 
 
 def prepared(images: Array, preprocessing: Preprocessing) -> Array:

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +32,7 @@ from jax import Array, lax
 from jax.sharding import Mesh, PartitionSpec
 
 from triscale.training.divergence import WINDOW
-from triscale.training.xla.xla_gradients import MicroBatchResult, compile_gradients
+from triscale.training.xla.xla_gradients import GradientFunctions, MicroBatchResult
 from triscale.training.xla.xla_optimizers import updated
 from triscale.training.xla.xla_plan import AXIS, STRICT, DevicePart, DeviceState, Numbers, StepPlan, Variant
 
@@ -51,17 +51,31 @@ class BatchResult(NamedTuple):
     losses: Array
 
 
-class CompiledStep(Protocol):
-    """The function of a step."""
+class CompiledStep:
+    """The compiled functions of a step.
+
+    A step with a non-finite loss or gradient leaves parameters, statistics, average and optimizer as they were.
+
+    Args:
+        plan: What to compute.
+        mesh: The devices.
+        variant: What differs between steps.
+    """
+
+    def __init__(self, plan: StepPlan, mesh: Mesh, variant: Variant) -> None:
+        summed = jax.shard_map(
+            partial(_summed, plan, mesh.size),
+            mesh=mesh,
+            in_specs=PartitionSpec(AXIS),
+            out_specs=PartitionSpec(),
+            check_vma=False,
+        )
+        self._compute = GradientFunctions(plan, mesh, variant)
+        self._add = jax.jit(summed, compiler_options=STRICT)
+        self._update = jax.jit(partial(_updated_state, plan, variant), donate_argnums=0, compiler_options=STRICT)
 
     def __call__(
-        self,
-        state: DeviceState,
-        parts: Sequence[DevicePart],
-        numbers: Numbers,
-        *,
-        recompute: bool = False,
-        wait: bool = False,
+        self, state: DeviceState, parts: Sequence[DevicePart], numbers: Numbers, *, recompute: bool, wait: bool
     ) -> DeviceState:
         """Return the new state; the memory of the old one is reused.
 
@@ -72,49 +86,17 @@ class CompiledStep(Protocol):
             recompute: Whether to need less memory and more time; the result is the same.
             wait: Whether to wait for the gradients, so that a failure to compute them leaves ``state`` as it was.
         """
-
-
-def compile_step(plan: StepPlan, mesh: Mesh, variant: Variant) -> CompiledStep:
-    """Return the function of a step.
-
-    A step with a non-finite loss or gradient leaves parameters,
-    statistics, average and optimizer as they were.
-
-    Args:
-        plan: What to compute.
-        mesh: The devices.
-        variant: What differs between steps.
-    """
-    summed = jax.shard_map(
-        partial(_summed, plan, mesh.size),
-        mesh=mesh,
-        in_specs=PartitionSpec(AXIS),
-        out_specs=PartitionSpec(),
-        check_vma=False,
-    )
-    compute = compile_gradients(plan, mesh, variant)
-    add = jax.jit(summed, compiler_options=STRICT)
-    update = jax.jit(partial(_updated_state, plan, variant), donate_argnums=0, compiler_options=STRICT)
-
-    def step(
-        state: DeviceState,
-        parts: Sequence[DevicePart],
-        numbers: Numbers,
-        *,
-        recompute: bool = False,
-        wait: bool = False,
-    ) -> DeviceState:
         results = [
-            compute(state.params, state.statistics, part, cast(Array, np.int32(index)), numbers, recompute=recompute)
+            self._compute(
+                state.params, state.statistics, part, cast(Array, np.int32(index)), numbers, recompute=recompute
+            )
             for index, part in enumerate(parts)
         ]
-        total = add(results)
+        total = self._add(results)
         if wait:
             jax.block_until_ready(total)
-        new: DeviceState = update(state, numbers, total)
+        new: DeviceState = self._update(state, numbers, total)
         return new
-
-    return step
 
 
 def _summed(plan: StepPlan, devices: int, results: Sequence[MicroBatchResult]) -> BatchResult:

@@ -38,7 +38,7 @@ from triscale.training.xla.flat import FlatLayout
 from triscale.training.xla.mixing import Mixing
 from triscale.training.xla.xla_optimizers import STEP, FlatGroup, ParameterOptions, Rates, initial_state
 from triscale.training.xla.xla_plan import AXIS, STRICT, DevicePart, DeviceState, Numbers, StepPlan, Variant
-from triscale.training.xla.xla_step import CompiledStep, compile_step
+from triscale.training.xla.xla_step import CompiledStep
 from triscale.xla.classify import classify
 
 _COUNTER = "num_batches_tracked"
@@ -89,7 +89,7 @@ class XlaStepper:
             key=jax.random.key(seed_of(task.seed, 0, 0) % (1 << 32)),
         )
         # Not one cache for all trainings: a compiled step keeps its plan.
-        self._compiled = lru_cache(maxsize=None)(partial(compile_step, self._plan, self._mesh))
+        self._compiled = lru_cache(maxsize=None)(partial(CompiledStep, self._plan, self._mesh))
         self._recomputes, self._taken = False, set[tuple[CompiledStep, bool]]()
         self._shares_memory = self._mesh.devices.flat[0].platform == "cpu"
         self._device: DeviceState
@@ -133,7 +133,7 @@ class XlaStepper:
     def _stepped(self, variant: Variant, given: list[DevicePart], numbers: Numbers) -> DeviceState:
         """Return the state after a step; if memory runs out, retry with more activation checkpointing."""
         while True:
-            step: CompiledStep = self._compiled(variant)
+            step = self._compiled(variant)
             # On TPUs and GPUs, a step that has been taken once fits, and later ones need not be waited for.
             wait = self._shares_memory or (step, self._recomputes) not in self._taken
             try:

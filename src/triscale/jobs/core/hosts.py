@@ -1,4 +1,4 @@
-"""Check that all hosts of a training have the same images."""
+"""Check that all hosts of a training have the same versions and images."""
 
 from __future__ import annotations
 
@@ -8,9 +8,34 @@ from itertools import pairwise
 from triscale.data.pipeline.split import Split
 from triscale.data.sources.store import open_store
 from triscale.errors import JobError, TriscaleError
+from triscale.measurement.device import machine
+from triscale.training.context import EngineName
 from triscale.training.distributed.group import Group
 
 MAX_COMPARED = 64
+COMPUTING = ("triscale", "torch", "numpy", "pillow")
+"""The packages that decode images and compute steps; the XLA engine adds JAX."""
+
+
+def check_same_versions(engine: EngineName, group: Group) -> None:
+    """Check that all processes have the same versions of the packages that results depend on.
+
+    Args:
+        engine: What takes the steps.
+        group: The processes.
+
+    Raises:
+        JobError: They do not; every process raises it.
+    """
+    if group.size == 1:
+        return
+    versions: list[dict[str, str]] = group.share_objects(dict(machine().packages))
+    for package in (*COMPUTING, *(("jax",) if engine == "xla" else ())):
+        found = [of_process.get(package, "none") for of_process in versions]
+        if len(set(found)) > 1:
+            raise JobError(
+                f"the processes have different versions of {package}: {', '.join(found)}; install the same on all hosts"
+            )
 
 
 def check_same_images(split: Split, group: Group) -> None:
