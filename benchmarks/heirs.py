@@ -30,6 +30,7 @@ from typing import Any
 import torch
 
 import triscale as ts
+from finetune_policies import last_model
 from marks import marks_of, paired, share
 from triscale.jobs.core.run import RunFolder
 from triscale.jobs.training.train import read_evaluated
@@ -105,7 +106,9 @@ def trained(arguments: argparse.Namespace, name: str, seed: int, network: Networ
         "marks": marks_of(RunFolder(out), run.model()),
         "start": curve[0].val_score if "weights" in options else None,
         "epochs": curve[-1].epoch,
+        "curve": [epoch.val_score for epoch in curve],
         "seconds": time.process_time() - began,
+        "last": marks_of(RunFolder(out), last_model(RunFolder(out))),
     }
     file.write_text(json.dumps(row))
     return row
