@@ -14,8 +14,8 @@ a seed decides which tenth of the training images validates, and the order.
 For every rate: the test accuracy in % of the weights that are kept (the best epoch on the validation images, or those
 before the first step) and of the last epoch, over all seeds, each with its 95% interval and, after the first rate, the
 difference from that with the interval of the paired difference. Then for each seed the validation accuracy before the
-first step, the lowest of an epoch and the last, and the epoch that was kept. A result that is in DIR is not
-computed again.
+first step, the lowest of an epoch and the last, and whether those before the first step were kept. A result that is
+in DIR is not computed again.
 """
 
 from __future__ import annotations
@@ -119,7 +119,8 @@ def line(rate: float, rows: list[Row], first: list[Row]) -> str:
         text += ";"
     for row in rows:
         curve = [100 * score for score in row["curve"]]
-        text += f" validation {curve[0]:.1f}, {min(curve[1:]):.1f}, {curve[-1]:.1f}, kept {curve.index(max(curve))};"
+        text += f" validation {curve[0]:.1f}, {min(curve[1:]):.1f}, {curve[-1]:.1f}"
+        text += ", start kept;" if max(curve[1:]) < curve[0] else ";"
     return f"{text} {sum(row['seconds'] for row in rows) / len(rows):.0f} s of processor time"
 
 

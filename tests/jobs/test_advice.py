@@ -19,6 +19,7 @@ from triscale.results.explanation import ExplainedImage, ExplainedImages
 from triscale.results.history import Epoch
 from triscale.results.metrics import GUESSING
 from triscale.training.metrics import measure_predictions
+from triscale.training.recipe import FINETUNE
 
 
 @pytest.fixture
@@ -61,6 +62,20 @@ def test_rising_curve_suggests_more_epochs(run):
     assert "--epochs" not in " ".join(advice(spec, None, flat, metrics))
     assert advice(spec, None, rising, metrics_of([0, 1, 2] * 30, [0, 1, 2] * 30)) == ()
     assert advice(spec, None, rising, None) == ()
+
+
+def test_kept_pretrained_weights_suggest_a_lower_rate(run):
+    spec = run.spec.replace(request=run.spec.request.replace(recipe=FINETUNE))
+    metrics = metrics_of([0, 1, 2] * 30, [0, 1, 2] * 27 + [0] * 9)
+    initial, *later = epochs([0.8, 0.4, 0.7])
+    pretrained = (initial.replace(epoch=0), *later)
+    (sentence,) = advice(spec, None, pretrained, metrics)
+    assert "the best epoch scored 70.0%, the pretrained weights before the first step 80.0%" in sentence
+    assert f"--lr {FINETUNE.learning_rate / 4:.3g}" in sentence
+    assert advice(spec, None, pretrained[:1], metrics) == ()  # stopped before the first epoch
+    assert advice(spec, None, (initial, *later), metrics) == ()  # random weights have no epoch 0
+    tied = (*pretrained, later[-1].replace(epoch=4, val_top1=0.8))
+    assert advice(spec, None, tied, metrics) == ()  # a tie replaces the pretrained weights
 
 
 def test_result_like_guessing_is_named_everywhere(run, capsys):

@@ -12,6 +12,7 @@ from conftest import write_classes
 from triscale.families import get
 from triscale.jobs.core.run import RunFolder
 from triscale.jobs.training.initial_weights import for_finetuning
+from triscale.jobs.training.train import read_evaluated
 from triscale.network.spec import Network
 from triscale.nn.build import build
 from triscale.scaling.apply import scale
@@ -45,6 +46,32 @@ def test_training_starts_from_run_of_same_network(capsys, folder, before, tmp_pa
     after = RunFolder(tmp_path / "after")
     assert after.spec.network.structure == before.spec.network.structure
     assert after.spec.request.recipe.name == "finetune"
+
+
+def test_harmful_training_is_reported_with_a_lower_rate(capsys, trained_run, tmp_path):
+    """The pretrained weights are kept, and the command says why and what to try."""
+    out = tmp_path / "after"
+    result = run(
+        capsys,
+        "train",
+        trained_run.parent / "images",
+        "--weights",
+        trained_run,
+        "--lr",
+        0.6,
+        "--set",
+        "min_steps=0",
+        "--out",
+        out,
+        *FEW,
+    )
+    assert result.code == 0, result.err
+    curve = read_evaluated(RunFolder(out))
+    assert max(epoch.val_score for epoch in curve[1:]) < curve[0].val_score
+    printed = " ".join(result.err.split())
+    assert "training did not help: on the validation images the best epoch scored" in printed
+    assert f"the pretrained weights before the first step {curve[0].val_score:.1%}, so those are kept" in printed
+    assert "such as --lr 0.15" in printed
 
 
 @pytest.mark.stress

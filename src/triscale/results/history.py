@@ -13,6 +13,25 @@ def evaluated_epochs(initial: Epoch | None, history: Sequence[Epoch]) -> tuple[E
     return tuple(history) if initial is None else (initial, *history)
 
 
+def kept_initial_note(evaluated: Sequence[Epoch], learning_rate: float) -> str:
+    """Return a sentence if no epoch validates as well as epoch 0, so that the pretrained weights are kept; else "".
+
+    Args:
+        evaluated: Epoch 0, if the weights were pretrained, and the finished epochs.
+        learning_rate: The learning rate of the recipe.
+    """
+    if len(evaluated) < 2 or evaluated[0].epoch != 0:
+        return ""
+    initial, best = evaluated[0].val_score, max(epoch.val_score for epoch in evaluated[1:])
+    if best >= initial:
+        return ""
+    return (
+        f"training did not help: on the validation images the best epoch scored {best:.1%}, the pretrained weights "
+        f"before the first step {initial:.1%}, so those are kept; train again with another --out and a lower learning "
+        f"rate, such as --lr {learning_rate / 4:.3g}"
+    )
+
+
 class Epoch(SparseRecord):
     """One finished epoch: mean training loss, validation loss and accuracy, and speed.
 

@@ -8,7 +8,7 @@ from triscale.jobs.core.run import RunSpec
 from triscale.jobs.training.initial_weights import INHERIT
 from triscale.jobs.training.small_data import FEW_IMAGES
 from triscale.results.data_summary import DataSummary
-from triscale.results.history import Epoch
+from triscale.results.history import Epoch, kept_initial_note
 from triscale.results.metrics import AnyMetrics, guessing_note, missed_classes
 from triscale.weights.catalog import best_for
 
@@ -45,6 +45,8 @@ def advice(
             f"The network was trained from random weights{f' with {usual:.0f} images per class' if images else ''}; "
             f"pretrained weights usually help more than anything else: --weights {_weights_for(spec)}"
         )
+    if kept := kept_initial_note(evaluated, spec.request.recipe.learning_rate):
+        sentences.append(f"{kept[0].upper()}{kept[1:]}")
     epochs = spec.request.recipe.epochs
     if evaluated and evaluated[-1].epoch == epochs:
         best = max(evaluated, key=lambda epoch: epoch.val_score)

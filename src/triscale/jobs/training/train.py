@@ -20,7 +20,7 @@ from triscale.jobs.training.teacher import load_teacher
 from triscale.network.contract import Decision
 from triscale.nn.build import build
 from triscale.record import write_atomic
-from triscale.results.history import Epoch
+from triscale.results.history import Epoch, kept_initial_note
 from triscale.training.accelerator import is_pinned_source
 from triscale.training.context import ExecutionContext
 from triscale.training.distributed.micro_batches import share_of
@@ -93,11 +93,8 @@ def train_run(
     manifest = train_task(run, task, split, context, on_epoch)
     if group.is_writer:
         _finish(run, checkpoints, manifest)
-        if manifest.best is not None and manifest.best == manifest.initial:
-            context.progress.note(
-                "no epoch scored as high on the validation images as the pretrained weights, "
-                f"{manifest.best.val_score:.1%}, so those are kept"
-            )
+        if note := kept_initial_note(manifest.evaluated, task.recipe.learning_rate):
+            context.progress.note(note)
         if task.objective.decision == "thresholds":
             _choose_thresholds(run, task, split, context)
     return manifest.history
