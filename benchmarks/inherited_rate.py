@@ -1,7 +1,8 @@
 """Accuracy of inherited weights by learning rate, fine-tuned on small sets.
 
 Run with: python benchmarks/inherited_rate.py IMAGES [IMAGES ...] --weights FILE --out DIR [--targets 96:36M 224:20M]
-              [--rates 1.25e-3 2.5e-3 5e-3] [--seeds 1 2] [--epochs 10] [--images 400] [--tests 400]
+              [--rates 1.25e-3 6.25e-4 2.5e-3 5e-3] [--seeds 1 2] [--epochs 10] [--images 400] [--tests 400]
+              [--set FIELD=VALUE ...]
 
 FILE holds ImageNet weights, as ``triscale weights import`` writes them. A target SIZE:MACS is the network of the
 weights at SIZE pixels, scaled to at most MACS by the paper's coefficients. At half of the MACs of a small image size
@@ -27,6 +28,7 @@ from pathlib import Path
 import torch
 
 import triscale as ts
+from finetune_policies import read_setting
 from heirs import Row, at_size, trained
 from marks import paired, share
 from triscale.network.cost import cost
@@ -39,11 +41,12 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--targets", nargs="+", default=["96:36M", "224:20M"], metavar="SIZE:MACS")
-    parser.add_argument("--rates", type=float, nargs="+", default=[1.25e-3, 2.5e-3, 5e-3])
+    parser.add_argument("--rates", type=float, nargs="+", default=[1.25e-3, 6.25e-4, 2.5e-3, 5e-3])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--images", type=int, default=400, help="training images of a set, about")
     parser.add_argument("--tests", type=int, default=400, help="test images of a set, about")
+    parser.add_argument("--set", dest="settings", nargs="+", default=[], metavar="FIELD=VALUE")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -99,8 +102,15 @@ def compare(name: str, folder: Path, target: str, arguments: argparse.Namespace)
     results: dict[float, list[Row]] = {rate: [] for rate in arguments.rates}
     for seed in arguments.seeds:
         for rate, rows in results.items():
-            options = {"weights": f"inherit:{arguments.weights}", "learning_rate": rate, "epochs": arguments.epochs}
-            cell = f"{folder.name}-{size}-{macs}-{arguments.epochs}-{1e5 * rate:.0f}e-5"
+            cell = "-".join(
+                (folder.name, size, macs, f"{arguments.epochs}", f"{1e6 * rate:.0f}e-6", *arguments.settings)
+            )
+            options = {
+                "weights": f"inherit:{arguments.weights}",
+                "learning_rate": rate,
+                "epochs": arguments.epochs,
+                "settings": dict(map(read_setting, arguments.settings)),
+            }
             rows.append(trained(given, cell, seed, network, options))
     first = results[arguments.rates[0]]
     for rate, rows in results.items():
