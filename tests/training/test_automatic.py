@@ -55,7 +55,7 @@ def test_run_records_concrete_values(tmp_path, tiny):
 
 
 def test_inherited_weights_train_at_the_rate_of_those_of_the_same_network(trained_run, tiny):
-    """At four times that rate, published weights of half of the size collapsed (benchmarks/results/inherited_rate.txt)."""
+    """Published weights of half of the size collapsed at four times the rate (results/inherited_rate.txt)."""
     folder = str(trained_run.parent / "images")
     narrow = tiny.replace(name="narrow", head=tiny.head.replace(width=tiny.head.width // 2))
     for network, weights in ((tiny, f"{trained_run}"), (narrow, f"inherit:{trained_run}")):
