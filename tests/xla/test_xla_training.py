@@ -17,6 +17,7 @@ from conftest import write_classes
 from example_script import run_script
 from seeded_training import feed, same, task
 from sizes import figure
+from training.processes import free_port
 from triscale.api.run import Run
 from triscale.data.pipeline.workers import DecodeTask, Workers
 from triscale.errors import Interrupted
@@ -78,7 +79,7 @@ def small_file(small, tmp_path_factory):
 
 
 def command(images, network, out, *options) -> list[str]:
-    given = ("train", images, "--network", network, "--out", out, "--engine", "xla", "--from-scratch", "--epochs", 2)
+    given = ("train", images, "--network", network, "--out", out, "--engine", "xla", "--from-scratch", "--epochs", 8)
     return [str(part) for part in (*given, "--set", "batch=16", "--set", "micro_batches=4", *options)]
 
 
@@ -134,6 +135,45 @@ def test_two_hosts_give_the_weights_of_one(images, small_file, tmp_path, whole):
     assert "training on 4 cpu devices on 2 hosts with XLA" in stderr
     assert digest(out) == digest(whole)
     figure(4, "XLA engine: two hosts, bitwise as one", 1, 1)
+
+
+def on_two_hosts(arguments: list[str]) -> list[subprocess.Popen[str]]:
+    """Start one process for each of two hosts, as their launchers do."""
+    given = environment(2) | {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    return [
+        subprocess.Popen(
+            [sys.executable, "-m", "triscale", *arguments],
+            env=given | {"RANK": str(rank)}, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(
+    ("number", "codes", "sentence"),
+    [
+        pytest.param(signal.SIGTERM, [143, 143], "everything is saved\nto continue: triscale train"),
+        pytest.param(signal.SIGKILL, [1, -9], "for another process, which was lost", marks=pytest.mark.stress),
+    ],
+)  # fmt: skip
+def test_preempted_host_loses_nothing(images, small_file, tmp_path, whole, number, codes, sentence):
+    """One host is preempted, or is lost; the other ends with one sentence, and a second start continues."""
+    out = tmp_path / "run"
+    hosts = on_two_hosts(command(images, small_file, out))
+    deadline = time.monotonic() + 300
+    while not list((out / "checkpoints").glob("state-*")):
+        assert time.monotonic() < deadline
+        assert hosts[0].poll() is None
+        time.sleep(0.02)
+    hosts[1].send_signal(number)
+    printed = [host.communicate(timeout=300)[1] for host in hosts]
+    assert [host.returncode for host in hosts] == codes
+    assert sentence in "\n".join(printed[0].splitlines()[-2:])
+    for host in on_two_hosts(command(images, small_file, out)):
+        host.communicate(timeout=300)
+        assert host.returncode == 0
+    assert digest(out) == digest(whole)
 
 
 @pytest.mark.process
