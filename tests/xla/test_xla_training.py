@@ -1,6 +1,7 @@
 """Trainings with the XLA engine: killed, resumed, in the other engine, on several hosts, and what is refused."""
 
 import hashlib
+import json
 import os
 import pickle
 import signal
@@ -17,7 +18,7 @@ from conftest import write_classes
 from example_script import run_script
 from seeded_training import feed, same, task
 from sizes import figure
-from training.processes import free_port
+from training.processes import folder_digest, free_port
 from triscale.api.run import Run
 from triscale.data.pipeline.workers import DecodeTask, Workers
 from triscale.errors import Interrupted
@@ -96,8 +97,9 @@ def finish(arguments: list[str], devices: int, *launcher: str) -> str:
     return done.stderr
 
 
-def digest(run: Path) -> str:
-    return hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest()
+def digest(run: Path) -> tuple[str, str]:
+    """Return digests of the weights, and of the last checkpoint with the history of validation."""
+    return hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest(), folder_digest(run / "checkpoints")
 
 
 @pytest.fixture(scope="module")
@@ -196,6 +198,20 @@ def test_run_is_evaluated_in_torch_and_records_the_engine(whole):
     run = Run.open(whole)
     assert run.evaluate().top1 == run.metrics.top1
     assert run.export("onnx").export.max_error < 1e-3
+
+
+@pytest.mark.process
+def test_run_is_verified_with_its_engine(whole):
+    """On two devices instead of four: the first epoch and the last."""
+    done = subprocess.run(
+        [sys.executable, "-m", "triscale", "verify", str(whole), "--epochs", "2", "--json"],
+        env=environment(2), capture_output=True, text=True, timeout=500, check=False,
+    )  # fmt: skip
+    checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
+    training = [check for name, check in checks.items() if name.startswith("training, steps")]
+    assert [check["outcome"] for check in training] == ["passed", "passed"], training
+    assert "bit by bit" in training[-1]["detail"]
+    assert done.returncode == 0, done.stderr
 
 
 def test_what_the_engine_does_not_support_is_refused_by_name(capsys, images, small_file, tmp_path, whole):

@@ -250,7 +250,8 @@ class XlaStepper:
     def averaged(self) -> nn.Module:
         """Return a module that classifies with the averaged weights, on the devices of this host."""
         local = _Host(self._mesh)
-        return _OnDevices(partial(self._classify, local.replicated(self._device.average)), local)
+        forward = partial(self._classify, local.replicated(self._device.average))
+        return _OnDevices(forward, local, self._recipe.micro_batches)
 
     def _optimizer_state(self) -> dict[str, NDArray[Any]]:
         """Return the state of the torch optimizer as vectors; before its first step, what it begins with."""
@@ -292,20 +293,28 @@ class _Host:
 class _OnDevices(nn.Module):
     """Classifies with a compiled function, as :func:`triscale.training.evaluate.evaluate` expects it."""
 
-    def __init__(self, forward: Any, local: _Host) -> None:
+    def __init__(self, forward: Any, local: _Host, pieces: int) -> None:
         super().__init__()
-        self._forward, self._local = forward, local
-        self._batch = 0
+        self._forward, self._local, self._pieces = forward, local, pieces
+        self._piece = 0
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return logits ``[N, classes]`` of normalized images ``[N, C, H, W]``."""
+        """Return logits ``[N, classes]`` of normalized images ``[N, C, H, W]``.
+
+        Every device classifies one piece of the images after the other. The size of a piece decides how XLA rounds, so
+        it does not depend on the number of devices. The last batch is filled up, so that XLA compiles once.
+        """
         values = _channels_last(images)
-        # The last batch is filled up to the size of the first, so that XLA compiles once.
-        self._batch = max(self._batch, -(-len(values) // self._local.number) * self._local.number)
-        filled = np.zeros((self._batch, *values.shape[1:]), values.dtype)
+        self._piece = max(self._piece, -(-len(values) // self._pieces))
+        step = self._piece * self._local.number
+        filled = np.zeros((-(-len(values) // step) * step, *values.shape[1:]), values.dtype)
         filled[: len(values)] = values
         try:
-            return _from_device(np.asarray(self._forward(self._local.divided(filled))))[: len(values)]
+            parts = [
+                self._forward(self._local.divided(filled[first : first + step]))
+                for first in range(0, len(filled), step)
+            ]
+            return _from_device(np.concatenate(jax.device_get(parts)))[: len(values)]
         except jax.errors.JaxRuntimeError as error:
             raise _failure(error) from error
 
