@@ -15,12 +15,12 @@ import pytest
 import torch
 
 from sizes import figure
+from strace import killing_at, needs_strace
 from triscale.errors import JobError
 from triscale.training.state.checkpoint import Checkpoints, Manifest, Stored
 from triscale.training.state.saver import Saver, Tensors
 
 CALLS = "openat,write,fsync,rename,unlink"
-needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
 
 
 def manifest_of(step: int):
@@ -53,17 +53,7 @@ def killed_at(folder: Path, step: int, call: str, number: int) -> bool:
         os._exit(0)
     os.waitpid(child, os.WUNTRACED)
     tracer = subprocess.Popen(
-        [
-            "strace",
-            "-f",
-            "-qq",
-            "-o",
-            "/dev/null",
-            "-e",
-            f"inject={call}:signal=SIGKILL:when={number}",
-            "-p",
-            str(child),
-        ],
+        [*killing_at(call, number), "-p", str(child)],
         stderr=subprocess.PIPE,
     )
     until = time.monotonic() + 20

@@ -26,7 +26,7 @@ from triscale.training.loop import seed_weights, train
 from triscale.training.recipe import Recipe
 from triscale.training.state.checkpoint import Checkpoints
 
-EPOCHS, BATCH = 8, 16
+EPOCHS, STEPS, BATCH = 8, 8, 16
 RECIPE = Recipe(epochs=EPOCHS, batch=BATCH, micro_batches=4, warmup_epochs=1)
 BLOCK = MBConv(expansion=6, kernel=3, se_ratio=0.25)
 SIDE, MANY = 64, 64
@@ -50,7 +50,7 @@ def train_and_print(folder: Path) -> None:
     """Train a network that takes a second for all its epochs."""
     seed_weights(1)
     given = task(build(network(2, 8, 16)), RECIPE)
-    source = feed(batch=BATCH, steps=8)
+    source = feed(batch=BATCH, steps=STEPS)
 
     def on_epoch(history) -> None:
         sys.stdout.write(f"{len(history)}\n")

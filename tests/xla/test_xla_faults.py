@@ -1,29 +1,37 @@
-"""Trainings with the XLA engine that are killed at random times, or run out of memory."""
+"""Trainings with the XLA engine that are killed, whose checkpoints are damaged, or that run out of memory."""
 
 import json
 import os
 import random
+import shutil
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from sizes import figure, size
+from strace import killing_at, needs_strace
 from training.processes import folder_digest
 from triscale.training.state.checkpoint import Checkpoints
+from xla.process import EPOCHS, STEPS
 
 pytestmark = pytest.mark.process
 
 SCRIPT = Path(__file__).with_name("process.py")
 KILLS = size(3, 200)
-LIMITS = [700] if size(0, 1) == 0 else list(range(660, 860, 20))
+CALLS = size(1, 12)
+"""Killed at so many calls of each kind, evenly spaced over those of a whole training."""
+DAMAGES = size(1, 30)
+LIMITS = [640] if size(0, 1) == 0 else list(range(530, 730, 20))
 
 
-def begin(devices: int, *arguments: object) -> subprocess.Popen[str]:
+def begin(devices: int, *arguments: object, under: Sequence[str] = ()) -> subprocess.Popen[str]:
     flags = f"--xla_force_host_platform_device_count={devices}"
-    command = [sys.executable, str(SCRIPT), *map(str, arguments)]
+    command = [*under, sys.executable, str(SCRIPT), *map(str, arguments)]
     return subprocess.Popen(command, env=os.environ | {"XLA_FLAGS": flags}, stdout=subprocess.PIPE, text=True)
 
 
@@ -70,10 +78,66 @@ def test_randomly_killed_training_is_bitwise_identical(tmp_path, whole):
     figure(1, "XLA engine: kill -9 at random times, ended bitwise the same", kills, kills, trainings=runs)
 
 
+SAVING = ("fsync", "rename")
+"""The calls that make a checkpoint permanent."""
+
+
+@pytest.fixture(scope="module")
+def numbers(tmp_path_factory):
+    """How often a training makes each of these calls."""
+    folder = tmp_path_factory.mktemp("counted")
+    under = ["strace", "-f", "-qq", "-o", folder / "calls", "-e", ",".join(SAVING)]
+    begin(4, "kills", folder / "run", under=under).communicate(timeout=900)
+    calls = (folder / "calls").read_text()
+    return {call: calls.count(f"{call}(") for call in SAVING}
+
+
+@needs_strace
+@pytest.mark.parametrize("call", SAVING)
+def test_training_killed_during_a_save_is_bitwise_identical(tmp_path, whole, numbers, call):
+    """As after a power cut."""
+    assert numbers[call] >= EPOCHS
+    for index in range(CALLS):
+        folder = tmp_path / str(index)
+        number = 1 + (2 * index + 1) * numbers[call] // (2 * CALLS)
+        killed = begin(4, "kills", folder, under=killing_at(call, number))
+        killed.communicate(timeout=900)
+        assert killed.returncode == -signal.SIGKILL
+        assert begin(4, "kills", folder).wait(900) == 0
+        assert folder_digest(folder) == whole[0]
+    figure(2, f"XLA engine: killed at {call} calls of saves, ended bitwise the same", CALLS, CALLS)
+
+
+def test_training_with_a_damaged_checkpoint_is_bitwise_identical(tmp_path, whole):
+    chance = random.Random(0)
+    process = begin(4, "kills", tmp_path / "killed")
+    while process.stdout.readline() not in ("4\n", ""):
+        pass
+    process.kill()
+    process.communicate()
+    newest = Checkpoints(tmp_path / "killed").newest()
+    assert newest is not None
+    assert newest.step >= 2 * STEPS
+    for index in range(DAMAGES):
+        folder = tmp_path / str(index)
+        shutil.copytree(tmp_path / "killed", folder)
+        (manifest,) = folder.glob(f"step-{newest.step:09}-*.json")
+        path = (folder / newest.state_file.name, manifest)[index % 2]
+        content = bytearray(path.read_bytes())
+        content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
+        path.write_bytes(content)
+        assert Checkpoints(folder).newest().step < newest.step
+        assert begin(4, "kills", folder).wait(900) == 0
+        assert folder_digest(folder) == whole[0]
+    figure(3, "XLA engine: newest checkpoint damaged, ended bitwise the same", DAMAGES, DAMAGES)
+
+
 @pytest.mark.stress  # how much memory XLA takes differs between runs, so that a limit may be too low
 @pytest.mark.parametrize("megabytes", LIMITS)
 def test_low_memory_result_is_bitwise_identical(tmp_path, megabytes):
-    printed, _ = begin(1, "memory", tmp_path, megabytes).communicate(timeout=500)
+    # The limit counts addresses, and every thread that allocates would reserve 128 MB of them for itself.
+    few = ("env", "MALLOC_ARENA_MAX=1")
+    printed, _ = begin(1, "memory", tmp_path, megabytes, under=few).communicate(timeout=500)
     _, *notes = json.loads(printed.splitlines()[-1])
     assert len(notes) == 1
     assert "activation checkpointing is now at level 1 of 1: slower, with the same result" in notes[0]

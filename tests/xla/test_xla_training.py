@@ -1,6 +1,7 @@
 """Trainings with the XLA engine: killed, resumed, in the other engine, on several hosts, and what is refused."""
 
 import hashlib
+import json
 import os
 import pickle
 import signal
@@ -17,6 +18,7 @@ from conftest import write_classes
 from example_script import run_script
 from seeded_training import feed, same, task
 from sizes import figure
+from training.processes import folder_digest, free_port
 from triscale.api.run import Run
 from triscale.data.pipeline.workers import DecodeTask, Workers
 from triscale.errors import Interrupted
@@ -78,7 +80,7 @@ def small_file(small, tmp_path_factory):
 
 
 def command(images, network, out, *options) -> list[str]:
-    given = ("train", images, "--network", network, "--out", out, "--engine", "xla", "--from-scratch", "--epochs", 2)
+    given = ("train", images, "--network", network, "--out", out, "--engine", "xla", "--from-scratch", "--epochs", 8)
     return [str(part) for part in (*given, "--set", "batch=16", "--set", "micro_batches=4", *options)]
 
 
@@ -95,8 +97,9 @@ def finish(arguments: list[str], devices: int, *launcher: str) -> str:
     return done.stderr
 
 
-def digest(run: Path) -> str:
-    return hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest()
+def digest(run: Path) -> tuple[str, str]:
+    """Return digests of the weights, and of the last checkpoint with the history of validation."""
+    return hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest(), folder_digest(run / "checkpoints")
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +139,45 @@ def test_two_hosts_give_the_weights_of_one(images, small_file, tmp_path, whole):
     figure(4, "XLA engine: two hosts, bitwise as one", 1, 1)
 
 
+def on_two_hosts(arguments: list[str]) -> list[subprocess.Popen[str]]:
+    """Start one process for each of two hosts, as their launchers do."""
+    given = environment(2) | {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    return [
+        subprocess.Popen(
+            [sys.executable, "-m", "triscale", *arguments],
+            env=given | {"RANK": str(rank)}, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(
+    ("number", "codes", "sentence"),
+    [
+        pytest.param(signal.SIGTERM, [143, 143], "everything is saved\nto continue: triscale train"),
+        pytest.param(signal.SIGKILL, [1, -9], "for another process, which was lost", marks=pytest.mark.stress),
+    ],
+)  # fmt: skip
+def test_preempted_host_loses_nothing(images, small_file, tmp_path, whole, number, codes, sentence):
+    """One host is preempted, or is lost; the other ends with one sentence, and a second start continues."""
+    out = tmp_path / "run"
+    hosts = on_two_hosts(command(images, small_file, out))
+    deadline = time.monotonic() + 300
+    while not list((out / "checkpoints").glob("state-*")):
+        assert time.monotonic() < deadline
+        assert hosts[0].poll() is None
+        time.sleep(0.02)
+    hosts[1].send_signal(number)
+    printed = [host.communicate(timeout=300)[1] for host in hosts]
+    assert [host.returncode for host in hosts] == codes
+    assert sentence in "\n".join(printed[0].splitlines()[-2:])
+    for host in on_two_hosts(command(images, small_file, out)):
+        host.communicate(timeout=300)
+        assert host.returncode == 0
+    assert digest(out) == digest(whole)
+
+
 @pytest.mark.process
 @pytest.mark.stress
 def test_script_for_tpu_slices_trains_and_resumes(images, small_file, tmp_path, monkeypatch):
@@ -156,6 +198,20 @@ def test_run_is_evaluated_in_torch_and_records_the_engine(whole):
     run = Run.open(whole)
     assert run.evaluate().top1 == run.metrics.top1
     assert run.export("onnx").export.max_error < 1e-3
+
+
+@pytest.mark.process
+def test_run_is_verified_with_its_engine(whole):
+    """On two devices instead of four: the first epoch and the last."""
+    done = subprocess.run(
+        [sys.executable, "-m", "triscale", "verify", str(whole), "--epochs", "2", "--json"],
+        env=environment(2), capture_output=True, text=True, timeout=500, check=False,
+    )  # fmt: skip
+    checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
+    training = [check for name, check in checks.items() if name.startswith("training, steps")]
+    assert [check["outcome"] for check in training] == ["passed", "passed"], training
+    assert "bit by bit" in training[-1]["detail"]
+    assert done.returncode == 0, done.stderr
 
 
 def test_what_the_engine_does_not_support_is_refused_by_name(capsys, images, small_file, tmp_path, whole):

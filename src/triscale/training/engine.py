@@ -112,6 +112,12 @@ def start_engine(engine: EngineName, device: str, group: Group) -> None:
         importlib.import_module("triscale.training.xla.devices").start_xla(device, group)
 
 
+def abandon_engine(engine: EngineName, group: Group) -> None:
+    """Do not wait for the other processes of a group when this one ends, since the job has failed."""
+    if engine == "xla" and group.size > 1:
+        importlib.import_module("triscale.training.xla.devices").abandon_hosts()
+
+
 def check_engine(
     context: ExecutionContext, network: AnyNetwork, recipe: Recipe, measured: Mapping[str, bool], *, teacher: bool
 ) -> None:

@@ -6,12 +6,13 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
+from triscale.errors import Interrupted, JobError
 from triscale.jobs.core.hosts import check_same_versions
 from triscale.progress import NO_PROGRESS, stop_on_signals, with_deadline
 from triscale.progress_bars import progress_reporter
 from triscale.training.context import CPU, EngineName, ExecutionContext, choose_device
 from triscale.training.distributed.group import join
-from triscale.training.engine import start_engine
+from triscale.training.engine import abandon_engine, start_engine
 
 
 @contextmanager
@@ -78,7 +79,7 @@ def training_execution(
     with stop_on_signals() as stopped, join(chosen) as group, reporting as reporter:
         check_same_versions(engine, group)
         start_engine(engine, device, group)
-        yield ExecutionContext(
+        context = ExecutionContext(
             device=chosen,
             engine=engine,
             workers=workers,
@@ -88,3 +89,10 @@ def training_execution(
             should_stop=with_deadline(stopped, max_seconds),
             progress=reporter if group.is_writer else NO_PROGRESS,
         )
+        try:
+            yield context
+        except Interrupted:  # on all processes together
+            raise
+        except JobError:
+            abandon_engine(engine, group)
+            raise

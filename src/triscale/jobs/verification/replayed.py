@@ -19,6 +19,7 @@ from triscale.results.history import Epoch
 from triscale.results.verification import VerifiedCheck
 from triscale.training.context import ExecutionContext
 from triscale.training.divergence import WINDOW
+from triscale.training.engine import start_engine
 from triscale.training.replay import differing
 from triscale.training.state.checkpoint import Checkpoints, Manifest
 
@@ -56,7 +57,11 @@ def check_training(
     if not found:
         return [unchecked(name, "there is no undamaged checkpoint")]
     if spec.machine.kernels == "xla":
-        return [unchecked(name, "it was trained with the XLA engine, and only the torch engine repeats steps here")]
+        try:
+            start_engine("xla", context.device.type, context.group)
+        except UserError as error:
+            return [unchecked(name, str(error))]
+        context = replace(context, engine="xla")
     if not epochs and not steps:
         return [unchecked(name, "no epochs and no steps were asked for")]
     if "--compile" in spec.command:

@@ -146,7 +146,8 @@ def check_images(run: RunFolder, context: ExecutionContext) -> VerifiedCheck:
 def differences_of(before: Machine, now: Machine) -> tuple[str, ...]:
     """Return in what two machines or their software differ, as far as the bits of results depend on it."""
     packages, installed = dict(before.packages), dict(now.packages)
-    pairs = {name: (packages.get(name), installed.get(name)) for name in COMPARED_PACKAGES}
+    compared = COMPARED_PACKAGES if before.kernels != "xla" else (*COMPARED_PACKAGES, "jax")
+    pairs = {name: (packages.get(name), installed.get(name)) for name in compared}
     pairs |= {name: (getattr(before, name), getattr(now, name)) for name in ("processor", "accelerator", "threads")}
     if before.kernels != "xla":
         pairs["kernels"] = (before.kernels, now.kernels)

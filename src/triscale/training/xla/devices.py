@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import os
 import socket
+import sys
 
 import jax
 import numpy as np
@@ -51,6 +53,8 @@ def start_xla(device: str, group: Group) -> None:
         jax.config.update("jax_platforms", PLATFORMS[device])
     if group.size > 1 and not jax.distributed.is_initialized():
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
+        # It would take SIGTERM away from the training, which saves its state and exits.
+        jax.config.update("jax_enable_preemption_service", False)
         address = group.share_text(_free_address() if group.is_writer else "")
         try:
             jax.distributed.initialize(address, group.size, group.rank)
@@ -63,6 +67,20 @@ def start_xla(device: str, group: Group) -> None:
             f'there is no device "{device}" here that JAX can use ({error}); give --device cpu, or install JAX for '
             "that device"
         ) from None
+
+
+def abandon_hosts() -> None:
+    """End this process without waiting for the other hosts, once the interpreter exits: one of them was lost.
+
+    JAX would wait for it for minutes, and then abort with a trace of its own.
+    """
+    atexit.register(_end)
+
+
+def _end() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(JobError.exit_code)
 
 
 def mesh_of(recipe: Recipe, devices: list[jax.Device] | None = None) -> Mesh:

@@ -121,7 +121,7 @@ class XlaStepper:
         Raises:
             JobError: The step does not fit into the memory of a device, or another host was lost.
         """
-        given, padded = self._to_devices(batch, count)
+        given, padded = self.to_devices(batch, count)
         variant = Variant(only_head or frozen_norms, padded, self._dropout, self._mixing)
         decay = ema_decay(self._recipe, self.state.step) if self._recipe.ema_decay else 0.0
         rates = Rates(_number(rate), _number(0.0 if only_head else rate))
@@ -129,6 +129,42 @@ class XlaStepper:
         self._device = self._stepped(variant, given, numbers)
         self._is_current = False
         self.state.step += 1
+
+    def to_devices(self, batch: LabeledBatch, count: int) -> tuple[list[DevicePart], bool]:
+        """Begin to copy a batch to the devices, while they may still compute the previous step.
+
+        Args:
+            batch: The images of this host's micro-batches.
+            count: Number of images in the whole batch, over all hosts.
+
+        Returns:
+            The first micro-batch of every device, the second, and so on, and whether some have padding.
+        """
+        micro_batches, devices = self._recipe.micro_batches, self._mesh.size
+        each, mine = micro_batches // devices, devices // self._group.size
+        slices = micro_batch_slices(count, micro_batches)
+        sizes = [part.stop - part.start for part in slices]
+        first = self._group.rank * mine * each
+        begin, largest = slices[first].start, max(sizes)
+        images, labels = _channels_last(batch.images), batch.labels.numpy().astype(np.int32)
+        sharding = NamedSharding(self._mesh, _DIVIDED)
+
+        def given(values: NDArray[Any]) -> Array:
+            whole: Array = jax.make_array_from_process_local_data(sharding, values, (devices, *values.shape[1:]))
+            return whole
+
+        def of_devices(values: NDArray[Any], numbers: range) -> Array:
+            filled = np.zeros((mine, largest, *values.shape[1:]), values.dtype)
+            for row, number in zip(filled, numbers, strict=True):
+                row[: sizes[number]] = values[slices[number].start - begin : slices[number].stop - begin]
+            return given(filled)
+
+        parts = []
+        for index in range(each):
+            numbers = range(first + index, first + mine * each, each)
+            counts = np.array([sizes[number] for number in numbers], np.int32)
+            parts.append(DevicePart(of_devices(images, numbers), of_devices(labels, numbers), given(counts)))
+        return parts, min(sizes) < largest
 
     def _stepped(self, variant: Variant, given: list[DevicePart], numbers: Numbers) -> DeviceState:
         """Return the state after a step; if memory runs out, retry with more activation checkpointing."""
@@ -214,35 +250,8 @@ class XlaStepper:
     def averaged(self) -> nn.Module:
         """Return a module that classifies with the averaged weights, on the devices of this host."""
         local = _Host(self._mesh)
-        return _OnDevices(partial(self._classify, local.replicated(self._device.average)), local)
-
-    def _to_devices(self, batch: LabeledBatch, count: int) -> tuple[list[DevicePart], bool]:
-        """Return the first micro-batch of every device, the second, and so on, and whether some have padding."""
-        micro_batches, devices = self._recipe.micro_batches, self._mesh.size
-        each, mine = micro_batches // devices, devices // self._group.size
-        slices = micro_batch_slices(count, micro_batches)
-        sizes = [part.stop - part.start for part in slices]
-        first = self._group.rank * mine * each
-        begin, largest = slices[first].start, max(sizes)
-        images, labels = _channels_last(batch.images), batch.labels.numpy().astype(np.int32)
-        sharding = NamedSharding(self._mesh, _DIVIDED)
-
-        def given(values: NDArray[Any]) -> Array:
-            whole: Array = jax.make_array_from_process_local_data(sharding, values, (devices, *values.shape[1:]))
-            return whole
-
-        def of_devices(values: NDArray[Any], numbers: range) -> Array:
-            filled = np.zeros((mine, largest, *values.shape[1:]), values.dtype)
-            for row, number in zip(filled, numbers, strict=True):
-                row[: sizes[number]] = values[slices[number].start - begin : slices[number].stop - begin]
-            return given(filled)
-
-        parts = []
-        for index in range(each):
-            numbers = range(first + index, first + mine * each, each)
-            counts = np.array([sizes[number] for number in numbers], np.int32)
-            parts.append(DevicePart(of_devices(images, numbers), of_devices(labels, numbers), given(counts)))
-        return parts, min(sizes) < largest
+        forward = partial(self._classify, local.replicated(self._device.average))
+        return _OnDevices(forward, local, self._recipe.micro_batches)
 
     def _optimizer_state(self) -> dict[str, NDArray[Any]]:
         """Return the state of the torch optimizer as vectors; before its first step, what it begins with."""
@@ -284,20 +293,28 @@ class _Host:
 class _OnDevices(nn.Module):
     """Classifies with a compiled function, as :func:`triscale.training.evaluate.evaluate` expects it."""
 
-    def __init__(self, forward: Any, local: _Host) -> None:
+    def __init__(self, forward: Any, local: _Host, pieces: int) -> None:
         super().__init__()
-        self._forward, self._local = forward, local
-        self._batch = 0
+        self._forward, self._local, self._pieces = forward, local, pieces
+        self._piece = 0
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return logits ``[N, classes]`` of normalized images ``[N, C, H, W]``."""
+        """Return logits ``[N, classes]`` of normalized images ``[N, C, H, W]``.
+
+        Every device classifies one piece of the images after the other. The size of a piece decides how XLA rounds, so
+        it does not depend on the number of devices. The last batch is filled up, so that XLA compiles once.
+        """
         values = _channels_last(images)
-        # The last batch is filled up to the size of the first, so that XLA compiles once.
-        self._batch = max(self._batch, -(-len(values) // self._local.number) * self._local.number)
-        filled = np.zeros((self._batch, *values.shape[1:]), values.dtype)
+        self._piece = max(self._piece, -(-len(values) // self._pieces))
+        step = self._piece * self._local.number
+        filled = np.zeros((-(-len(values) // step) * step, *values.shape[1:]), values.dtype)
         filled[: len(values)] = values
         try:
-            return _from_device(np.asarray(self._forward(self._local.divided(filled))))[: len(values)]
+            parts = [
+                self._forward(self._local.divided(filled[first : first + step]))
+                for first in range(0, len(filled), step)
+            ]
+            return _from_device(np.concatenate(jax.device_get(parts)))[: len(values)]
         except jax.errors.JaxRuntimeError as error:
             raise _failure(error) from error
 
