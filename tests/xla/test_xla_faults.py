@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from sizes import figure, size
+from sizes import figure, size, stressed
 from strace import killing_at, needs_strace
 from training.processes import folder_digest
 from triscale.training.state.checkpoint import Checkpoints
@@ -93,7 +93,7 @@ def numbers(tmp_path_factory):
 
 
 @needs_strace
-@pytest.mark.parametrize("call", SAVING)
+@pytest.mark.parametrize("call", ["rename", *stressed("fsync")])
 def test_training_killed_during_a_save_is_bitwise_identical(tmp_path, whole, numbers, call):
     """As after a power cut."""
     assert numbers[call] >= EPOCHS
