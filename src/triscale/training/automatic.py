@@ -1,4 +1,4 @@
-"""The default recipe for a number of training images: epochs and batch size.
+"""The default recipe for a number of training images and initial weights: epochs, batch size, learning rate.
 
 A training needs a number of steps more than a number of epochs: 30 epochs of 300 images are 150 steps of 64, too few
 for random weights, and 30 epochs of a million images are more than most networks can use. Both extremes are avoided by
@@ -14,18 +14,21 @@ from typing import Literal
 
 from triscale.training.recipe import AutomaticField, Recipe
 
-Start = Literal["random", "pretrained"]
-"""The initial weights: random, or pretrained, of the same network or inherited from one of another size."""
+Start = Literal["random", "same", "inherited"]
+"""The initial weights: random, those of the same network, or inherited from a network of another size."""
 
 REFERENCE_IMAGES = 10_000
 """Training images for which the default recipes are used as they are."""
 MIN_EPOCHS = 5
-MAX_EPOCHS: dict[Start, int] = {"random": 100, "pretrained": 40}
+MAX_EPOCHS: dict[Start, int] = {"random": 100, "same": 40, "inherited": 40}
 """Pretrained weights need fewer epochs of a small set than random ones."""
 MIN_BATCH = 16
 """Batch norm needs about this many images; smaller batches are used only where memory is short."""
 MIN_STEPS_PER_EPOCH = 12
 """The batch is halved, down to ``MIN_BATCH``, until an epoch has this many steps."""
+INHERITED_RATE = 0.5
+"""Factor on the learning rate of fine-tuning: at the full rate, inherited weights whose batch-norm statistics are frozen
+could fall to chance (benchmarks/inherited_rate.py)."""
 
 
 def automatic(
@@ -38,9 +41,8 @@ def automatic(
 ) -> Recipe:
     """Return a recipe whose fields fit the number of training images and the initial weights.
 
-    The learning rate stays that of the recipe. It does not depend on the batch size: with Adam and 16 to 64 images, the
-    rate of 64 is no worse for 16 than its half, which the square-root rule gives. It does not depend on whether weights
-    are inherited either: at two and four times the rate of ``finetune`` they collapse (benchmarks/inherited_rate.py).
+    The learning rate does not depend on the batch size: with Adam and 16 to 64 images, the rate of 64 is no worse for
+    16 than its half, which the square-root rule gives.
 
     Args:
         recipe: A default recipe, which suits :data:`REFERENCE_IMAGES`.
@@ -53,7 +55,7 @@ def automatic(
         >>> from triscale.training.recipe import FINETUNE, SMALL
         >>> [automatic(SMALL, ["epochs"], images).epochs for images in (300, 1000, 10_000, 100_000)]
         [100, 95, 30, 9]
-        >>> [automatic(FINETUNE, ["batch"], images, start="pretrained").batch for images in (200, 500, 2000)]
+        >>> [automatic(FINETUNE, ["batch"], images, start="same").batch for images in (200, 500, 2000)]
         [16, 32, 64]
     """
     changes: dict[str, object] = {}
@@ -61,6 +63,8 @@ def automatic(
         changes["epochs"] = automatic_epochs(recipe.epochs, images, MAX_EPOCHS[start])
     if "batch" in fields:
         changes["batch"] = automatic_batch(recipe.batch, images, max_batch)
+    if "learning_rate" in fields and start == "inherited":
+        changes["learning_rate"] = recipe.learning_rate * INHERITED_RATE
     return recipe.replace(**changes)
 
 

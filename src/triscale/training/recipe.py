@@ -34,7 +34,7 @@ Quantization = Literal["none", "int8"]
 HeadInit = Literal["random", "probe"]
 AutomaticField = Literal["epochs", "batch", "learning_rate"]
 """Fields of the default recipe that may be left open: epochs and batch size follow from the number of training images,
-the learning rate from the initial weights alone, by the recipe that they choose."""
+the learning rate from the initial weights alone."""
 
 
 class Sgd(Record):

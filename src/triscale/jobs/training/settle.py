@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from triscale.data.images.transforms import check_channels
 from triscale.data.pipeline.split import Split
-from triscale.jobs.core.run import Request
+from triscale.jobs.core.run import InitialWeights, Request
 from triscale.jobs.training.initial_weights import check_initial_weights, check_kept_head
 from triscale.jobs.training.memory import max_batch_of
 from triscale.jobs.training.published import find_published
@@ -103,8 +103,7 @@ def _scheduled(request: Request, network: AnyNetwork, split: Split, context: Exe
     if not fields:
         return recipe
     max_batch = max_batch_of(network, recipe, context.device) if "batch" in fields else None
-    start: Start = "random" if request.start is None else "pretrained"
-    chosen = automatic(recipe, fields, len(split.train), start=start, max_batch=max_batch)
+    chosen = automatic(recipe, fields, len(split.train), start=_kind_of(request.start), max_batch=max_batch)
     if chosen != recipe:
         values = {"epochs": f"{chosen.epochs} epochs", "batch": f"batch {chosen.batch}"}
         values["learning_rate"] = f"learning rate {chosen.learning_rate:.3g}"
@@ -114,6 +113,12 @@ def _scheduled(request: Request, network: AnyNetwork, split: Split, context: Exe
             f"chosen for {len(split.train)} training images: {', '.join(values[name] for name in fields)}"
         )
     return chosen
+
+
+def _kind_of(start: InitialWeights | None) -> Start:
+    if start is None:
+        return "random"
+    return "inherited" if start.inherits else "same"
 
 
 def _shortened(
