@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--resolution", type=int, default=64)
     parser.add_argument("--family", nargs="+", choices=FAMILIES, default=list(FAMILIES))
     parser.add_argument("--set", nargs="+", dest="chosen", help="by default all")
-    parser.add_argument("--engine", nargs="+", choices=QUANTIZED_BY, default=list(QUANTIZED_BY))
+    parser.add_argument("--engine", nargs="*", choices=QUANTIZED_BY, default=list(QUANTIZED_BY), help="none: train only")
     parser.add_argument("--again", action="store_true")
     parser.add_argument("--table", action="store_true")
     arguments = parser.parse_args()
@@ -67,11 +67,11 @@ def main() -> None:
     if not arguments.table:
         for name in names:
             for family in arguments.family:
+                run = trained(family, list(folders), name, folders, arguments)
                 for engine in arguments.engine:
                     key = [name, family, engine]
                     if not arguments.again and any(row["key"] == key for row in read_rows(file)):
                         continue
-                    run = trained(family, list(folders), name, folders, arguments)
                     row = {"key": key, **measured(run, engine, arguments.litert)}
                     with file.open("a") as stream:
                         stream.write(json.dumps(row) + "\n")
