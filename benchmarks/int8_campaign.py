@@ -56,7 +56,9 @@ def main() -> None:
     parser.add_argument("--resolution", type=int, default=64)
     parser.add_argument("--family", nargs="+", choices=FAMILIES, default=list(FAMILIES))
     parser.add_argument("--set", nargs="+", dest="chosen", help="by default all")
-    parser.add_argument("--engine", nargs="*", choices=QUANTIZED_BY, default=list(QUANTIZED_BY), help="none: train only")
+    parser.add_argument(
+        "--engine", nargs="*", choices=QUANTIZED_BY, default=list(QUANTIZED_BY), help="none: train only"
+    )
     parser.add_argument("--again", action="store_true")
     parser.add_argument("--table", action="store_true")
     arguments = parser.parse_args()
@@ -125,7 +127,9 @@ def measured(run: ts.Run, engine_name: str, litert: str) -> dict[str, Any]:
     began = time.perf_counter()
     for precision in ("float32", "int8"):
         command = [python, "-m", "triscale", "export", str(run.path), "--engine", engine_name, "--precision", precision]
-        done = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ, NO_COLOR="1", COLUMNS="9999"))
+        done = subprocess.run(
+            command, check=False, capture_output=True, text=True, env=dict(os.environ, NO_COLOR="1", COLUMNS="9999")
+        )
         if done.returncode:
             return {"refusal": f"{precision}: {message(done.stderr)}"}
     seconds = time.perf_counter() - began
@@ -155,7 +159,9 @@ def quantized(folder: Path, file: str) -> Quantized:
 def message(text: str) -> str:
     """Return the last message of a command in one line."""
     lines = [one.strip() for one in text.splitlines() if one.strip()]
-    return next((one for one in reversed(lines) if one.startswith(("triscale:", "error:"))), lines[-1] if lines else "?")
+    return next(
+        (one for one in reversed(lines) if one.startswith(("triscale:", "error:"))), lines[-1] if lines else "?"
+    )
 
 
 def line(row: dict[str, Any]) -> str:
@@ -183,7 +189,9 @@ def method(found: Quantized) -> str:
 
 def print_table(rows: list[dict[str, Any]], order: list[str]) -> None:
     print(f"\n{platform.machine()}, one core, one image, on a machine that other processes use too: times are rough")
-    print("test accuracy in % of float32 and int8; points lost with a paired 95% interval; int8 is smaller and faster by")
+    print(
+        "test accuracy in % of float32 and int8; points lost with a paired 95% interval; int8 is smaller and faster by"
+    )
     print("these factors; blocks in float; images of the choice (points lost there)")
     families = list(FAMILIES)
     for row in sorted(rows, key=lambda one: (order.index(one["key"][0]), families.index(one["key"][1]))):

@@ -86,7 +86,9 @@ def quantize(
 ) -> Quantized:
     """Write an int8 file that loses at most ``bound`` points of accuracy, with as few blocks in float as necessary.
 
-    One image of the choice is always allowed, see :meth:`LabeledImages.allowed`. First all blocks but the slow ones are quantized. If that loses too much on the images of the choice, the blocks
+    One image of the choice is always allowed, see :meth:`LabeledImages.allowed`.
+
+    First all blocks but the slow ones are quantized. If that loses too much on the images of the choice, the blocks
     that add the most noise stay in float: first as many as may, since no file is possible if that is not enough, then
     a binary search for the fewest. An attempt ends as soon as its loss is surely beyond the bound. The file is written
     only at the end.
