@@ -168,6 +168,16 @@ def test_blocks_without_int8_speedup_stay_float_and_are_marked(tmp_path):
     assert result.lost_points == pytest.approx(0.3)
 
 
+@given(st.integers(1, 500), st.integers(0, 10), st.sampled_from([0.0, 0.5, 2.0]))
+def test_one_image_of_a_small_choice_is_always_allowed(images, wrong, bound):
+    wrong = min(wrong, images)
+    exact, labels = np.eye(2, dtype=np.float32)[[0] * images], np.zeros(images, dtype=np.int64)
+    choice = LabeledImages("validation", TopOne(exact, labels), lambda call: iter([call(labels)]))
+    outputs = np.eye(2, dtype=np.float32)[[1] * wrong + [0] * (images - wrong)]
+    accepted = choice.judge.loss(outputs) <= choice.allowed(bound)
+    assert accepted == (100 * wrong <= bound * images or (wrong == 1 and bound > 0))
+
+
 def test_too_few_images_to_calibrate_with_are_rejected(tmp_path):
     tool = Formula([0])
     with pytest.raises(UserError, match="31 images are too few"):

@@ -72,8 +72,8 @@ class Quantized(Record):
         lost_points: Loss of test accuracy in percentage points.
         lost_low: Lower end of its 95% interval, from the images on which both disagree, or by bootstrap.
         lost_high: Upper end of the interval.
-        bound_points: Maximum loss: the file is within it on the images of the choice, and the interval of the loss on
-            the test images does not lie above it.
+        bound_points: Maximum loss: the file is within it on the images of the choice, or loses one of them, and the
+            interval of the loss on the test images does not lie above it.
         agreement: Share of test images with the same top-1 class.
         choice: The loss on the images by which blocks were chosen and the file was accepted.
         blocks: Noise of each block, and whether it stays in float.

@@ -27,6 +27,8 @@ from triscale.optional_import import load
 
 _QUANTIZER = "executorch.backends.xnnpack.quantizer.xnnpack_quantizer"
 _STEPS = "torchao.quantization.pt2e.quantize_pt2e"
+_WITH_BIAS = (torch.ops.aten.conv2d.default, torch.ops.aten.linear.default)
+"""Operations whose third argument is a bias."""
 
 
 class ExecuTorchQuantizer:
@@ -64,6 +66,7 @@ class ExecuTorchQuantizer:
             else:
                 self._observe(prepared)
             self._last = self._steps.convert_pt2e(prepared)
+            _round_biases(self._last)
 
     def emulate(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the logits of images ``[N, 3, S, S]`` by the model as last quantized, computed in torch."""
@@ -135,6 +138,38 @@ def _observers(prepared: fx.GraphModule) -> dict[str, list[str]]:
         if node.op == "call_module" and str(node.target).startswith("activation_post_process"):
             observers.setdefault(node.args[0].name, []).append(str(node.target))
     return observers
+
+
+def _round_biases(graph: fx.GraphModule) -> None:
+    """Round biases in place to what XNNPACK computes with: 32-bit integers in steps of input times weight.
+
+    A program then has the same integers as torch has here: without it, a result in a thousand of a convolution falls
+    on the other side of a half, and all that follows differs in turn.
+    """
+    for node in graph.graph.nodes:
+        if node.target not in _WITH_BIAS or len(node.args) < 3 or node.args[2] is None:
+            continue
+        values, weight, bias = node.args[:3]
+        if _is_dequantized(values) and _is_dequantized(weight):
+            input_step, weight_steps = (_constant(graph, one.args[1]) for one in (values, weight))
+            steps = input_step * torch.as_tensor(weight_steps, dtype=torch.float64)
+            exact = _constant(graph, bias)
+            with torch.no_grad():
+                exact.copy_(torch.round(exact / steps) * steps)
+
+
+def _is_dequantized(node: fx.Node) -> bool:
+    return "dequantize" in str(node.target)
+
+
+def _constant(graph: fx.GraphModule, value: Any) -> Any:
+    """Return a tensor that a node of a graph fetches, or a number itself."""
+    if not isinstance(value, fx.Node):
+        return value
+    found: Any = graph
+    for name in str(value.target).split("."):
+        found = getattr(found, name)
+    return found
 
 
 def _block(node: fx.Node) -> str:

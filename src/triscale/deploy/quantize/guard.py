@@ -51,6 +51,14 @@ class LabeledImages:
     judge: Judge
     outputs: Callable[[Call], Iterator[Logits]]
 
+    def allowed(self, bound: float) -> float:
+        """Return the loss in percentage points up to which a file is accepted by these images.
+
+        Of fewer than ``100 / bound`` images, a single one is more than the bound, and whether one of them changes is
+        chance: so one image is always allowed, unless the bound is 0.
+        """
+        return max(bound, 100 / self.judge.images) if bound > 0 else bound
+
 
 class _Attempt(NamedTuple):
     """A written file: its loss in percentage points on the images seen, their number, and whether these are all."""
@@ -77,6 +85,8 @@ def quantize(
     on_message: Callable[[str], None] = lambda message: None,
 ) -> Quantized:
     """Write an int8 file that loses at most ``bound`` points of accuracy, with as few blocks in float as necessary.
+
+    One image of the choice is always allowed, see :meth:`LabeledImages.allowed`.
 
     First all blocks but the slow ones are quantized. If that loses too much on the images of the choice, the blocks
     that add the most noise stay in float: first as many as may, since no file is possible if that is not enough, then
@@ -106,7 +116,7 @@ def quantize(
     """
     if calibration_images < MIN_IMAGES:
         raise UserError(f"{calibration_images} images are too few to calibrate int8 with; give {MIN_IMAGES} or more")
-    attempts = 0
+    attempts, allowed = 0, choice.allowed(bound)
 
     def attempt(sensitive: Collection[str], path: Path) -> _Attempt:
         nonlocal attempts
@@ -130,8 +140,8 @@ def quantize(
         added = added_noise(ratios)
         worst = sorted((name for name in added if name not in slow), key=lambda name: -added[name])
         num_float = 0
-        if made.loss > bound:
-            num_float, made = _min_float_blocks(attempt, draft, worst, bound, made.loss, ratios, remedies)
+        if made.loss > allowed:
+            num_float, made = _min_float_blocks(attempt, draft, worst, allowed, made.loss, ratios, remedies)
         float_blocks = {*slow, *worst[:num_float]}
         if tool.emulate is not None:
             tool.write(float_blocks, draft)
@@ -230,11 +240,11 @@ def _accepted(choice: LabeledImages, call: Call, precision: str, bound: float, r
     Raises:
         QuantizationError: It loses more than ``bound`` points.
     """
-    made = _attempt(choice, call, bound)
-    if made.loss > bound:
+    made, allowed = _attempt(choice, call, bound), choice.allowed(bound)
+    if made.loss > allowed:
         raise QuantizationError(
-            f"{precision} loses {made.loss:.2f} points of accuracy on {made.images} {choice.split} images; {bound:g} "
-            f"are allowed. No file was written; {'; or '.join(remedies)}"
+            f"{precision} loses {made.loss:.2f} points of accuracy on {made.images} {choice.split} images; "
+            f"{allowed:.3g} are allowed. No file was written; {'; or '.join(remedies)}"
         )
     return made
 
@@ -249,7 +259,7 @@ def _attempt(choice: LabeledImages, call: Call, bound: float) -> _Attempt:
         if look <= seen < choice.judge.images:
             look *= 2
             judge, outputs = choice.judge.first(seen), np.concatenate(parts)
-            if 100 * judge.gap(outputs, Z_HOPELESS).low > bound:
+            if 100 * judge.gap(outputs, Z_HOPELESS).low > choice.allowed(bound):
                 return _Attempt(judge.loss(outputs), judge.gap(outputs), seen, complete=False)
     outputs = np.concatenate(parts)
     return _Attempt(choice.judge.loss(outputs), choice.judge.gap(outputs), seen, complete=True)
@@ -259,7 +269,7 @@ def _min_float_blocks(
     attempt: Callable[[Collection[str], Path], _Attempt],
     draft: Path,
     worst: list[str],
-    bound: float,
+    allowed: float,
     initial_loss: float,
     ratios: dict[str, float],
     remedies: Sequence[str],
@@ -268,11 +278,11 @@ def _min_float_blocks(
     max_float = max(1, math.floor(MAX_IN_FLOAT * len(worst)))
     low, high = 0, max_float
     made = attempt(worst[:high], draft)
-    if made.loss > bound:
+    if made.loss > allowed:
         named = ", ".join(f"{name} ({ratios[name]:.1f} dB)" for name in worst[:3])
         raise QuantizationError(
             f"int8 loses {initial_loss:.2f} points of accuracy, and {made.loss:.2f} with the {max_float} noisiest "
-            f"of {len(worst)} blocks in float; {bound:g} are allowed. Most sensitive blocks: {named}. No file was "
+            f"of {len(worst)} blocks in float; {allowed:.3g} are allowed. Most sensitive blocks: {named}. No file was "
             f"written; {'; or '.join(remedies)}"
         )
     best = draft.parent / "best" / draft.name
@@ -281,7 +291,7 @@ def _min_float_blocks(
     while high - low > 1:
         middle = (low + high) // 2
         attempted = attempt(worst[:middle], draft)
-        if attempted.loss <= bound:
+        if attempted.loss <= allowed:
             high, made = middle, attempted
             _keep(draft, best)
         else:

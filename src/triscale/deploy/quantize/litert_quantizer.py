@@ -7,7 +7,7 @@ Operators of a LiteRT file have no names; its tensors carry the modules that com
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,11 +21,21 @@ from triscale.deploy.engines.program import program_of
 from triscale.deploy.engines.quiet import converting, quiet_process
 from triscale.deploy.exportable import Exportable
 from triscale.deploy.quantize.noise import Signals
+from triscale.deploy.quantize.ranges import (
+    COMPARED,
+    Activations,
+    ValueRange,
+    best_by_logits,
+    one_by_one,
+    ways_of_ranges,
+)
 from triscale.network.tree import block_path
 from triscale.optional_import import load
 
 FAILED = "LiteRT's quantizer cannot quantize the model"
 _SIGNATURE = "serving_default"
+_FLOAT32 = 0
+"""The number of the type in the schema of LiteRT."""
 
 
 class _Operator(NamedTuple):
@@ -73,11 +83,30 @@ class LiteRtQuantizer:
 
     @cached_property
     def _ranges(self) -> Any:
-        """Ranges of all values of the float model: they do not depend on which blocks stay in float."""
+        """Ranges of all values of the float model, computed in the way that is best for the logits.
+
+        They do not depend on which blocks stay in float.
+        """
+        images = self._calibration[:COMPARED]
         with quiet_process(), converting(FAILED):
-            work = self._work(())
-            name = _input_name(self._float)
-            return work.calibrate({_SIGNATURE: [{name: image[None]} for image in self._calibration]})
+            # One image shows what has a range: also weights, which keep theirs.
+            found = self._work(()).calibrate({_SIGNATURE: [{_input_name(self._float): images[:1]}]})
+        candidates = ({**found, **_with_bounds(found, ranges)} for ranges in ways_of_ranges(self._activations).values())
+        return best_by_logits(candidates, lambda ranges: self._logits(ranges, images), _outputs_of(self._float, images))
+
+    def _activations(self) -> Iterator[Activations]:
+        interpreter = _interpreter(self._float)
+        source, named = interpreter.get_input_details()[0], _computed(self._float)
+        for image in one_by_one(self._calibration):
+            interpreter.set_tensor(source["index"], image)
+            interpreter.invoke()
+            yield {name: interpreter.get_tensor(index) for index, name in named.items()}
+
+    def _logits(self, ranges: Any, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        with quiet_process(), converting(FAILED):
+            return _outputs_of(
+                bytes(self._work(()).quantize(ranges, enable_progress_report=False).quantized_model), images
+            )
 
     def _work(self, float_blocks: Collection[str]) -> Any:
         """Return LiteRT's quantizer with the operators of some blocks left out."""
@@ -95,15 +124,7 @@ class LiteRtQuantizer:
         return work
 
     def _outputs(self, content: bytes, images: NDArray[np.float32]) -> Signals:
-        engine = load("ai_edge_litert.interpreter", "LiteRT", "litert")
-        with quiet_process():
-            interpreter = engine.Interpreter(
-                model_content=content,
-                # Delegates do not keep what they compute in between.
-                experimental_op_resolver_type=engine.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-                experimental_preserve_all_tensors=True,
-            )
-            interpreter.allocate_tensors()
+        interpreter = _interpreter(content)
         source = interpreter.get_input_details()[0]
         named = {details["name"]: details for details in interpreter.get_tensor_details()}
         ends = {one.block: named[one.outputs[-1]] for one in self._operators if one.block and one.outputs[-1] in named}
@@ -114,6 +135,57 @@ class LiteRtQuantizer:
             for block, values in found.items():
                 values.append(real(interpreter.get_tensor(ends[block]["index"]), ends[block]))
         return {block: np.concatenate(values) for block, values in found.items()}
+
+
+def _interpreter(content: bytes) -> Any:
+    """Return an interpreter of a file that keeps all values it computes."""
+    engine = load("ai_edge_litert.interpreter", "LiteRT", "litert")
+    with quiet_process():
+        interpreter = engine.Interpreter(
+            model_content=content,
+            # Delegates do not keep what they compute in between.
+            experimental_op_resolver_type=engine.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+            experimental_preserve_all_tensors=True,
+        )
+        interpreter.allocate_tensors()
+    return interpreter
+
+
+def _outputs_of(content: bytes, images: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the logits ``[N, classes]`` of images ``[N, C, H, W]``."""
+    interpreter = _interpreter(content)
+    source, target = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    found = []
+    for image in one_by_one(images):
+        interpreter.set_tensor(source["index"], rounded(image, source))
+        interpreter.invoke()
+        found.append(real(interpreter.get_tensor(target["index"]), target))
+    return np.concatenate(found)
+
+
+def _computed(content: bytes) -> dict[int, str]:
+    """Return the names of the float values that a file computes, and of its input, by their numbers."""
+    model = _model(content)
+    graph = model.Subgraphs(0)
+    tensors = {index: graph.Tensors(index) for index in range(graph.TensorsLength())}
+    return {
+        index: tensor.Name().decode()
+        for index, tensor in tensors.items()
+        if tensor.Type() == _FLOAT32 and model.Buffers(tensor.Buffer()).DataLength() == 0
+    }
+
+
+def _with_bounds(found: Mapping[str, Any], ranges: Mapping[str, ValueRange]) -> dict[str, Any]:
+    """Return ranges in the form in which LiteRT's quantizer has found some."""
+    return {
+        name: {
+            **found[name],
+            "min": np.full_like(found[name]["min"], low),
+            "max": np.full_like(found[name]["max"], high),
+        }
+        for name, (low, high) in ranges.items()
+        if name in found
+    }
 
 
 def _model(content: bytes) -> Any:

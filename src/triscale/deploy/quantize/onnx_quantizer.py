@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from copy import deepcopy
 from functools import cached_property
 from pathlib import Path
@@ -12,8 +11,9 @@ import numpy as np
 import onnx
 import onnxruntime
 from numpy.typing import NDArray
-from onnxruntime.quantization import CalibrationDataReader, QuantType
-from onnxruntime.quantization.calibrate import TensorsData, create_calibrator
+from onnx import TensorProto
+from onnxruntime.quantization import CalibrationMethod, QuantType
+from onnxruntime.quantization.calibrate import TensorsData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
@@ -22,7 +22,15 @@ from triscale.deploy.engines.quiet import converting
 from triscale.deploy.exportable import Exportable
 from triscale.deploy.graph import INPUT, OUTPUT
 from triscale.deploy.onnx_file import write_onnx
-from triscale.deploy.quantize.noise import Signals, signal_to_noise_ratio
+from triscale.deploy.quantize.noise import Signals
+from triscale.deploy.quantize.ranges import (
+    COMPARED,
+    Activations,
+    ValueRange,
+    best_by_logits,
+    one_by_one,
+    ways_of_ranges,
+)
 from triscale.network.tree import block_path
 
 ROUNDED = "_DequantizeLinear_Output"
@@ -31,8 +39,6 @@ FAILED = "ONNX Runtime cannot quantize the model"
 CLIPPING = ("Clip", "Relu")
 OPERATIONS = sorted({*QLinearOpsRegistry, *QDQRegistry})
 """Operations that the quantizer supports."""
-COMPARED = 64
-"""Number of calibration images for comparing two ways to compute ranges."""
 
 
 class OnnxQuantizer:
@@ -60,32 +66,30 @@ class OnnxQuantizer:
 
     @cached_property
     def _ranges(self) -> TensorsData:
-        """Calibration ranges: minimum and maximum over all images, or means of each image's minimum and maximum.
-
-        With the former, one outlier image coarsens the steps for all others; with the latter, values that are large in
-        few images are clipped. The ranges with the higher median signal-to-noise ratio of the logits are used.
-        """
+        """Ranges of all values of the float model, computed in the way that is best for the logits."""
         images = self._calibration[:COMPARED]
-        exact = _logits(self._float, images)
+        return best_by_logits(
+            (_tensors_data(ranges) for ranges in ways_of_ranges(self._activations).values()),
+            lambda ranges: _logits(self._quantized(ranges, ()), images),
+            _logits(self._float, images),
+        )
 
-        def signal(ranges: TensorsData) -> float:
-            logits = _logits(self._quantized(ranges, ()), images)
-            return float(np.median([signal_to_noise_ratio(*pair) for pair in zip(exact, logits, strict=True)]))
-
-        return max((self._calibrated(as_means=False), self._calibrated(as_means=True)), key=signal)
-
-    def _calibrated(self, *, as_means: bool) -> TensorsData:
-        with tempfile.TemporaryDirectory() as folder, converting(FAILED):
-            plain = Path(folder) / "float.onnx"
-            onnx.save(self._float, plain)
-            calibrator = create_calibrator(
-                plain,
-                OPERATIONS,
-                str(Path(folder) / "watched.onnx"),
-                extra_options={"moving_average": as_means},
-            )
-            calibrator.collect_data(_Reader(self._calibration))
-            return calibrator.compute_data()
+    def _activations(self) -> Iterator[Activations]:
+        proto = _copy(self._float)
+        kinds = {value.name: value.type.tensor_type.elem_type for value in proto.graph.value_info}
+        names = [
+            name
+            for node in proto.graph.node
+            for name in node.output
+            if kinds.get(name, TensorProto.UNDEFINED) == TensorProto.FLOAT
+        ]
+        proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+        session = _session(proto)
+        for image in one_by_one(self._calibration):
+            yield {
+                INPUT: image,
+                **dict(zip((OUTPUT, *names), session.run([OUTPUT, *names], {INPUT: image}), strict=True)),
+            }
 
     def _quantized(self, ranges: TensorsData, float_blocks: Collection[str]) -> onnx.ModelProto:
         with converting(FAILED):
@@ -131,17 +135,6 @@ class OnnxQuantizer:
         return dict(zip(ends, _run(proto, list(ends.values()), images), strict=True))
 
 
-class _Reader(CalibrationDataReader):  # type: ignore[misc]
-    """Feeds the calibration images one by one."""
-
-    def __init__(self, images: NDArray[np.float32]) -> None:
-        self._images: Iterator[NDArray[np.float32]] = iter(images)
-
-    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
-        image = next(self._images, None)
-        return None if image is None else {INPUT: image[None]}
-
-
 def ends_of(proto: onnx.ModelProto) -> dict[str, str]:
     """Return the last value of each block with weights, by block name, in the order of computation."""
     weights = {tensor.name for tensor in proto.graph.initializer}
@@ -154,11 +147,19 @@ def _logits(proto: onnx.ModelProto, images: NDArray[np.float32]) -> NDArray[np.f
 
 
 def _run(proto: onnx.ModelProto, names: Sequence[str], images: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    outputs: list[NDArray[np.float32]] = _session(proto).run(names, {INPUT: images})
+    return outputs
+
+
+def _session(proto: onnx.ModelProto) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    outputs: list[NDArray[np.float32]] = session.run(names, {INPUT: images})
-    return outputs
+    return onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def _tensors_data(ranges: Mapping[str, ValueRange]) -> TensorsData:
+    bounds = {name: (np.float32(low), np.float32(high)) for name, (low, high) in ranges.items()}
+    return TensorsData(CalibrationMethod.MinMax, bounds)
 
 
 def _copy(proto: onnx.ModelProto) -> onnx.ModelProto:
