@@ -15,7 +15,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from onnx import helper
+from onnx import helper, numpy_helper
 from PIL import Image
 
 import triscale as ts
@@ -25,7 +25,7 @@ from triscale.deploy.engines import get_engine, open_file
 from triscale.deploy.engines.onnx_runtime import write
 from triscale.deploy.engines.openvino import write as export_openvino
 from triscale.deploy.exportable import Exportable
-from triscale.deploy.onnx_file import describe_use, plain_metadata, sort_nodes
+from triscale.deploy.onnx_file import describe_use, plain_metadata, sort_nodes, with_half_weights
 from triscale.deploy.quantize import get_quantizer
 from triscale.families import get
 from triscale.network.contract import Confidence, Decision, Preprocessing
@@ -49,12 +49,13 @@ def files(tmp_path_factory):
     folder, subject = tmp_path_factory.mktemp("files"), exportable("efficientnet_b0@64x32")
     images = np.random.default_rng(0).standard_normal((8, 3, 32, 64), dtype=np.float32)
     write(subject, folder / "float.onnx")
+    write(subject, folder / "half.onnx", half=True)
     get_quantizer(get_engine("onnxruntime"))(subject, images).write(("stem", "stages.1.blocks.0"), folder / "int8.onnx")
     np.save(folder / "images.npy", images[:2])
     return folder
 
 
-@pytest.mark.parametrize("name", ["float.onnx", "int8.onnx"])
+@pytest.mark.parametrize("name", ["float.onnx", "half.onnx", "int8.onnx"])
 def test_files_are_sorted_and_pass_the_full_check_at_low_versions(files, name):
     proto = onnx.load(files / name)
     onnx.checker.check_model(proto, full_check=True)
@@ -106,6 +107,30 @@ def test_metadata_hold_the_contract(files):
     expected = {"temperature": "2.0", "coverage": "0.9", "set_threshold": "0.25", "unknown_threshold": "3.5"}
     assert {key: found[key] for key in expected} == expected
     assert "divided by the temperature 2," in describe_use(calibrated)
+
+
+def test_half_weights_are_those_of_numpy(files, tmp_path):
+    """The same outputs as a file whose matrices were rounded by numpy, at half of the size."""
+    proto, images = onnx.load(files / "float.onnx"), np.load(files / "images.npy")
+    for stored in proto.graph.initializer:
+        values = numpy_helper.to_array(stored)
+        if values.dtype == np.float32 and values.ndim > 1:
+            rounded = values.astype(np.float16).astype(np.float32)
+            stored.CopyFrom(numpy_helper.from_array(rounded, stored.name))
+    onnx.save(proto, tmp_path / "rounded.onnx")
+    paths = (files / "half.onnx", tmp_path / "rounded.onnx", files / "float.onnx")
+    half, rounded, exact = (open_file(path, 1)(images) for path in paths)
+    np.testing.assert_array_equal(half, rounded)
+    assert 0 < np.abs(half - exact).max() < 1e-2 * np.abs(exact).max()
+    assert paths[0].stat().st_size < 0.6 * paths[2].stat().st_size
+
+
+def test_weights_beyond_half_precision_stay_in_float32():
+    large = np.full((2, 2), 1e5, dtype=np.float32)
+    initializers = [numpy_helper.from_array(large, "large"), numpy_helper.from_array(large / 100, "small")]
+    graph = helper.make_graph([helper.make_node("MatMul", ["large", "small"], ["out"])], "one", [], [], initializers)
+    found = {stored.name: stored.data_type for stored in with_half_weights(helper.make_model(graph)).graph.initializer}
+    assert found == {"large": onnx.TensorProto.FLOAT, "small/float16": onnx.TensorProto.FLOAT16}
 
 
 @pytest.mark.parametrize("size", ["16", "24x12"])

@@ -216,7 +216,7 @@ def test_invalid_deployments_and_exports_are_rejected(capsys, made, tmp_path, mo
     message = refused(capsys, "deploy", made, "--budget", "1kB", "--precisions", "float32")
     assert "no file is within 1.00kB" in message
     assert "train a smaller network" in message
-    assert "one or more of float32, bfloat16, int8" in refused(capsys, "deploy", made, "--precisions", "int4")
+    assert "one or more of float32, float16, bfloat16, int8" in refused(capsys, "deploy", made, "--precisions", "int4")
     assert "is not a duration" in refused(capsys, "deploy", made, "--time-limit", "soon")
     assert "1 or more threads" in refused(capsys, "deploy", made, "--threads", 0)
     assert "holds no run" in refused(capsys, "deploy", tmp_path)
@@ -248,6 +248,30 @@ def test_inaccurate_int8_is_rejected_by_name_and_leaves_no_files(capsys, made, m
     assert "--set quantization=int8" in result.err
     assert "raise --bound" in result.err
     assert not list(made.glob("model.int8*"))
+
+
+def test_float16_files_are_half_as_large_and_judged(capsys, made, folder):
+    """On the command line, which asks for a file of each engine that has it."""
+    picture = sorted((folder / "red").iterdir())[0]
+    for name, engine in HERE.items():
+        pytest.importorskip(engine.converter)
+        for precision in ("float32", "float16"):
+            result = run(capsys, "export", made, "--engine", name, "--precision", precision)
+            assert result.code == 0, result.err
+        files = {one.export.file: one for one in Exports.load(RunFolder.open(made).exports_file).files}
+        exact, half = files[f"model{engine.suffix}"], files[f"model.float16{engine.suffix}"]
+        assert half.quantized.precision == "float16"
+        assert half.quantized.lost_points == 0
+        one, other = (
+            json.loads(run(capsys, "predict", made / file.export.file, picture, "--json").out)[0]
+            for file in (exact, half)
+        )
+        for ours, theirs in zip(one["classes"], other["classes"], strict=True):
+            assert ours["probability"] == pytest.approx(theirs["probability"], abs=2e-3)
+    assert (
+        "cannot export float16 for ExecuTorch; the engines with float16 are onnxruntime, openvino, coreml"
+        in refused(capsys, "export", made, "--engine", "executorch", "--precision", "float16")
+    )
 
 
 def test_bfloat16_is_a_precision_of_openvino_that_needs_a_processor_with_it(capsys, made, monkeypatch):

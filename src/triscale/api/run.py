@@ -17,7 +17,7 @@ from triscale.api.image_inputs import ImageLike, predict_inputs
 from triscale.api.run_documents import RunDocuments
 from triscale.api.transforms import ImageTransform, transforms
 from triscale.deploy.apps import get_app
-from triscale.deploy.engines import PRECISIONS, Precision, get_engine
+from triscale.deploy.engines import DEPLOYED, Precision, get_engine
 from triscale.errors import UserError
 from triscale.jobs.app_jobs import export_apps
 from triscale.jobs.core.execution import execution
@@ -312,14 +312,14 @@ class Run(RunDocuments):
 
         Args:
             engine: ``onnxruntime`` or ``onnx``, ``openvino``, ``executorch``, ``coreml`` or ``litert``.
-            precision: ``float32``, ``bfloat16`` (OpenVINO) or ``int8``.
+            precision: ``float32``, ``float16`` (half the size), ``bfloat16`` (OpenVINO) or ``int8``.
             out: The file; by default in the run, or for weights in the current folder, by their name.
             progress: Whether progress is shown on standard error.
 
         Raises:
             UserError: The engine is unknown or not installed, or does not support the precision.
             ParityError: The outputs of the file differ from those of the model.
-            QuantizationError: The bfloat16 or int8 file loses more accuracy than half a percentage point.
+            QuantizationError: A file below float32 loses more accuracy than half a percentage point.
         """
         chosen = get_engine("onnxruntime" if engine == "onnx" else engine)
         path = None if out is None else Path(out)
@@ -358,7 +358,7 @@ class Run(RunDocuments):
 
     def deploy(
         self, budget: BudgetLike | None = None, *, profiles: str | Path | Sequence[str | Path] = (),
-        precisions: Sequence[Precision] = PRECISIONS, threads: int = 1, time_limit: str | float | None = None,
+        precisions: Sequence[Precision] = DEPLOYED, threads: int = 1, time_limit: str | float | None = None,
         out: str | Path | None = None, progress: bool = True,
     ) -> Deployment:  # fmt: skip
         """Choose the fastest file for a device: export for each engine and precision, evaluate and time the files.

@@ -6,8 +6,9 @@ import heapq
 import json
 from pathlib import Path
 
+import numpy as np
 import onnx
-from onnx import checker, helper, shape_inference
+from onnx import checker, helper, numpy_helper, shape_inference
 
 from triscale.deploy.contract import CONTRACT_KEY, Contract
 from triscale.errors import ExportError
@@ -39,6 +40,25 @@ def write_onnx(proto: onnx.ModelProto, contract: Contract, file: Path) -> None:
     except (checker.ValidationError, shape_inference.InferenceError) as error:
         raise ExportError(f"the graph for {file.name} is not valid ONNX: {str(error).splitlines()[0]}") from error
     onnx.save(finished, file)
+
+
+def with_half_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a graph whose weights are stored in float16, each converted to float32 by a node when the file is opened.
+
+    Vectors, such as biases and scales, stay in float32, and so do weights that float16 cannot hold.
+    """
+    result = onnx.ModelProto()
+    result.CopyFrom(proto)
+    graph = result.graph
+    largest = np.finfo(np.float16).max
+    for stored in graph.initializer:
+        values = numpy_helper.to_array(stored)
+        if values.dtype != np.float32 or values.ndim < 2 or np.abs(values).max(initial=0) > largest:
+            continue
+        name = stored.name
+        stored.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}/float16"))
+        graph.node.append(helper.make_node("Cast", [stored.name], [name], to=onnx.TensorProto.FLOAT))
+    return result
 
 
 def sort_nodes(graph: onnx.GraphProto) -> None:

@@ -39,7 +39,7 @@ def export_apps(
         precision: The precision of the models.
         out: Folder of the projects; each is in a folder of its name. By default ``apps`` in the run, and for weights
             ``NAME-apps`` in the current folder.
-        bound: Maximum loss of accuracy of bfloat16 and int8 in percentage points.
+        bound: Maximum loss of accuracy of files below float32 in percentage points.
         calibration: Number of images to calibrate int8 with.
 
     Returns:

@@ -63,7 +63,7 @@ class Quantized(Record):
     Attributes:
         file: Name of the file.
         engine: Title of its engine.
-        precision: int8, or bfloat16, which is not calibrated and has no blocks in float.
+        precision: int8, or float16 or bfloat16, which are not calibrated and have no blocks in float.
         size_bytes: Size of the file.
         images: Number of test images.
         calibration_images: Number of training images that the quantizer saw.
@@ -163,7 +163,7 @@ class DeploymentCandidate(Record):
 
     Attributes:
         engine: The inference engine.
-        precision: float32, bfloat16 or int8.
+        precision: float32, float16, bfloat16 or int8.
         size_bytes: Size of the file.
         accuracy: Accuracy on the test images, as a share.
         loss: The loss of accuracy of a file of lower precision; None for float32.

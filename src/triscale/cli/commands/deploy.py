@@ -29,7 +29,7 @@ def export(
     images: SourceImages = None,
     *,
     engine: str | None = None,
-    precision: Literal["float32", "bfloat16", "int8"] = "float32",
+    precision: Literal["float32", "float16", "bfloat16", "int8"] = "float32",
     bound: float = 0.5,
     calibration: int = 300,
     app: Items = (),
@@ -48,9 +48,10 @@ def export(
     engine
         onnxruntime (the default), openvino, executorch, coreml, litert, or all for all that are installed.
     precision
-        float32, bfloat16 (openvino) or int8 (onnxruntime, openvino, executorch, litert).
+        float32, float16 (onnxruntime, openvino, coreml: half the size), bfloat16 (openvino) or int8 (onnxruntime,
+        openvino, executorch, litert).
     bound
-        Maximum loss of accuracy of bfloat16 and int8 in percentage points.
+        Maximum loss of accuracy of files below float32 in percentage points.
     calibration
         Number of training images to calibrate int8 with.
     app
@@ -187,11 +188,11 @@ def deploy(
     budget
         Limits that the file must meet: a latency such as 20ms, a file size such as 5MB.
     bound
-        Maximum loss of accuracy of bfloat16 and int8 in percentage points.
+        Maximum loss of accuracy of files below float32 in percentage points.
     calibration
         Number of training images to calibrate int8 with.
     precisions
-        Precisions to try: float32, bfloat16, int8. For another device only float32 is tried.
+        Precisions to try: float32, float16, bfloat16, int8. For another device only float32 is tried.
     threads
         Threads of each engine, on as many cores.
     time_limit

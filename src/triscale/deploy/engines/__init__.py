@@ -18,7 +18,7 @@ from triscale.deploy.engines.session import Session
 from triscale.deploy.exportable import Exportable
 from triscale.errors import UserError, nearest
 
-Precision = Literal["float32", "bfloat16", "int8"]
+Precision = Literal["float32", "float16", "bfloat16", "int8"]
 Opener = Callable[[Path, int], Session]
 Writer = Callable[[Exportable, Path], None]
 
@@ -33,17 +33,17 @@ def _unchanged(array: NDArray[np.float32], contract: Contract) -> NDArray[np.flo
 
 @dataclass(frozen=True, slots=True)
 class Rounding:
-    """A precision lower than float32 to which an engine rounds by itself, without calibration.
+    """A precision lower than float32 to which weights or operations are rounded, without calibration.
 
     Attributes:
         write: Writes a model to a file that Triscale opens in this precision.
         obstacle: Returns why this machine cannot compute in it; empty if it can.
-        open_with: How a program opens the file in this precision.
+        open_with: How a program opens the file in this precision; empty if the file alone says it.
     """
 
     write: Writer
-    obstacle: Callable[[], str]
-    open_with: str
+    obstacle: Callable[[], str] = str
+    open_with: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,8 +148,10 @@ class Engine:
         return opener(file, threads)
 
 
-PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "int8")
+PRECISIONS: tuple[Precision, ...] = ("float32", "float16", "bfloat16", "int8")
 """All precisions, the widest first."""
+DEPLOYED: tuple[Precision, ...] = ("float32", "bfloat16", "int8")
+"""The precisions that are deployed by default: float16 makes files half as large, but not faster."""
 
 
 def file_name(engine: Engine, precision: Precision) -> str:
@@ -180,7 +182,8 @@ ENGINES: dict[str, Engine] = {
             title="ONNX Runtime",
             suffix=".onnx",
             write=onnx_runtime.write,
-            openers={"float32": onnx_runtime.OnnxSession},
+            openers={"float32": onnx_runtime.OnnxSession, "float16": onnx_runtime.OnnxSession},
+            roundings={"float16": Rounding(partial(onnx_runtime.write, half=True))},
             makes_int8=True,
             converter="onnxruntime",
             install="pip install onnxruntime",
@@ -193,14 +196,16 @@ ENGINES: dict[str, Engine] = {
             write=openvino.write,
             openers={
                 "float32": openvino.OpenVinoSession,
+                "float16": openvino.OpenVinoSession,
                 "bfloat16": partial(openvino.OpenVinoSession, precision=openvino.BFLOAT16),
             },
             roundings={
+                "float16": Rounding(partial(openvino.write, precision=openvino.FLOAT16)),
                 "bfloat16": Rounding(
                     write=partial(openvino.write, precision=openvino.BFLOAT16),
                     obstacle=openvino.bfloat16_obstacle,
                     open_with='core.compile_model("FILE", "CPU", {"INFERENCE_PRECISION_HINT": "bf16"})',
-                )
+                ),
             },
             makes_int8=True,
             converter="openvino",
@@ -223,7 +228,8 @@ ENGINES: dict[str, Engine] = {
             suffix=".mlpackage",
             is_folder=True,
             write=coreml.write,
-            openers={"float32": coreml.CoreMlSession},
+            openers={"float32": coreml.CoreMlSession, "float16": coreml.CoreMlSession},
+            roundings={"float16": Rounding(partial(coreml.write, half=True))},
             converter="coremltools",
             install="pip install 'triscale[coreml]'",
             runs_here=coreml.runs_here,

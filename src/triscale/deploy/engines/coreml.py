@@ -181,8 +181,13 @@ def runs_here() -> bool:
     return sys.platform == "darwin"
 
 
-def write(subject: Exportable, file: Path) -> None:
-    """Write a model as a Core ML package for one image in float32, with its contract inside; the file is not checked.
+def write(subject: Exportable, file: Path, *, half: bool = False) -> None:
+    """Write a model as a Core ML package for one image, with its contract inside; the file is not checked.
+
+    Args:
+        subject: The model.
+        file: The package.
+        half: Whether weights are stored and operations computed in float16, as the Neural Engine does, or in float32.
 
     Raises:
         ExportError: An operation of the model cannot be converted.
@@ -198,7 +203,7 @@ def write(subject: Exportable, file: Path) -> None:
             program.run_decompositions({}),
             convert_to="mlprogram",
             minimum_deployment_target=tools.target.iOS16,
-            compute_precision=tools.precision.FLOAT32,
+            compute_precision=tools.precision.FLOAT16 if half else tools.precision.FLOAT32,
             **_interface(tools, contract),
         )
         _describe(package, contract)

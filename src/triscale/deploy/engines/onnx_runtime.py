@@ -18,7 +18,7 @@ from triscale.deploy.engines.quiet import converting
 from triscale.deploy.engines.session import fixed_shape
 from triscale.deploy.exportable import Exportable
 from triscale.deploy.graph import INPUT, OUTPUT, network_graph
-from triscale.deploy.onnx_file import write_onnx
+from triscale.deploy.onnx_file import with_half_weights, write_onnx
 from triscale.deploy.onnx_safety import check_onnx
 from triscale.errors import RecordError
 from triscale.network.input_size import ImageShape
@@ -65,13 +65,19 @@ class OnnxSession:
         return outputs
 
 
-def write(subject: Exportable, file: Path) -> None:
+def write(subject: Exportable, file: Path, *, half: bool = False) -> None:
     """Write a model as ONNX, for any batch size, with its contract; its outputs are not checked.
+
+    Args:
+        subject: The model.
+        file: The file.
+        half: Whether its weights are stored in float16; operations are computed in float32 even so.
 
     Raises:
         ExportError: An operation of the model cannot be converted, or the result is not valid ONNX.
     """
-    write_onnx(to_onnx(subject), subject.contract, file)
+    proto = to_onnx(subject)
+    write_onnx(with_half_weights(proto) if half else proto, subject.contract, file)
 
 
 def to_onnx(subject: Exportable) -> onnx.ModelProto:

@@ -18,7 +18,7 @@ from triscale.errors import RecordError
 from triscale.optional_import import load
 
 WEIGHTS = ".bin"
-FLOAT32, BFLOAT16 = "f32", "bf16"
+FLOAT32, FLOAT16, BFLOAT16 = "f32", "f16", "bf16"
 """Precisions by the names of OpenVINO's hint."""
 _INFO = "triscale"
 _PRECISION = "inference_precision"
@@ -104,7 +104,8 @@ def bfloat16_obstacle() -> str:
 def write(subject: Exportable, file: Path, precision: str = FLOAT32) -> None:
     """Write a model as an OpenVINO file with its contract inside; the file is not checked.
 
-    Weights are in float32 whatever the precision, which only says how Triscale opens the file.
+    In float16, its weights are stored in float16, and computed with in float32. Otherwise they are in float32, and the
+    precision says how Triscale opens the file.
 
     Raises:
         ExportError: An operation of the model cannot be converted.
@@ -114,9 +115,9 @@ def write(subject: Exportable, file: Path, precision: str = FLOAT32) -> None:
     proto = to_onnx(subject)
     with converting("OpenVINO cannot convert the model"):
         model = engine.read_model(proto.SerializeToString())
-    if precision != FLOAT32:
+    if precision == BFLOAT16:
         model.set_rt_info(precision, [_INFO, _PRECISION])
-    save(model, subject.contract, file)
+    save(model, subject.contract, file, half=precision == FLOAT16)
 
 
 def model_info(contract: Contract) -> dict[str, str]:
@@ -146,7 +147,7 @@ def model_info(contract: Contract) -> dict[str, str]:
     }
 
 
-def save(model: Any, contract: Contract, file: Path) -> None:
+def save(model: Any, contract: Contract, file: Path, *, half: bool = False) -> None:
     """Write an OpenVINO model: the weights, then the structure with the contract and the digest of the weights.
 
     The contract also stands in ``model_info``, as OpenVINO's Model API and DL Streamer read it.
@@ -155,10 +156,10 @@ def save(model: Any, contract: Contract, file: Path) -> None:
     model.set_rt_info(contract.to_json(), [_INFO, CONTRACT_KEY])
     for name, value in model_info(contract).items():
         model.set_rt_info(value, ["model_info", name])
-    engine.save_model(model, str(file), compress_to_fp16=False)
+    engine.save_model(model, str(file), compress_to_fp16=half)
     digest = hashlib.sha256(file.with_suffix(WEIGHTS).read_bytes()).hexdigest()
     model.set_rt_info(digest, [_INFO, _DIGEST])
-    engine.save_model(model, str(file), compress_to_fp16=False)
+    engine.save_model(model, str(file), compress_to_fp16=half)
 
 
 def _info(model: Any, key: str) -> str | None:

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from triscale.deploy.engines import ENGINES, PRECISIONS, Engine, Precision, file_name
+from triscale.deploy.engines import DEPLOYED, ENGINES, PRECISIONS, Engine, Precision, file_name
 from triscale.deploy.engines.session import Session
 from triscale.deploy.quantize import get_quantizer
 from triscale.errors import ExportError, Interrupted, JobError, UserError
@@ -71,7 +71,7 @@ class CandidateOptions:
         deadline: The end of the time for all of it.
     """
 
-    precisions: Sequence[Precision] = PRECISIONS
+    precisions: Sequence[Precision] = DEPLOYED
     bound: float
     budget: Budget | None
     threads: int

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from triscale.deploy.engines import ENGINES, PRECISIONS, Precision, file_name, title_of
+from triscale.deploy.engines import DEPLOYED, ENGINES, Precision, file_name, title_of
 from triscale.deploy.export import atomic_output, copy_exported, remove
 from triscale.deploy.quantize.guard import BOUND
 from triscale.errors import BudgetError, RecordError, UserError
@@ -52,7 +52,7 @@ def deploy_run(
     budget: Budget | None = None,
     bound: float = BOUND,
     calibration: int = CALIBRATION,
-    precisions: Sequence[Precision] = PRECISIONS,
+    precisions: Sequence[Precision] = DEPLOYED,
     threads: int = 1,
     time_limit: float | None = None,
     started: float | None = None,
@@ -68,7 +68,7 @@ def deploy_run(
         context: Progress and stop flag.
         predictors: Latency predictors of another device, one per engine; empty for this machine.
         budget: Limits on latency and file size.
-        bound: Maximum loss of accuracy of bfloat16 and int8 in percentage points.
+        bound: Maximum loss of accuracy of files below float32 in percentage points.
         calibration: Number of calibration images for int8.
         precisions: Precisions to try.
         threads: Threads of each engine, on as many cores.
@@ -88,7 +88,7 @@ def deploy_run(
     """
     if budget is not None and set(budget.limits) - {"latency", "size"}:
         raise BudgetError(f"a deployment budget limits latency or file size, such as 20ms or 5MB, not {budget}")
-    if predictors and set(precisions) not in (set(PRECISIONS), {"float32"}):
+    if predictors and set(precisions) not in (set(DEPLOYED), {"float32"}):
         raise UserError(
             f"profiles predict the latency of float32 files, not of {' and '.join(precisions)}; leave the precisions "
             "out, or deploy on the device itself"

@@ -93,10 +93,10 @@ def export_for(
         run: A trained run.
         context: Progress and stop flag.
         engine: The engine that will run the file.
-        precision: ``float32`` must match the outputs of the model; ``bfloat16`` and ``int8`` may lose ``bound`` of
+        precision: ``float32`` must match the outputs of the model; the others may lose ``bound`` of
             accuracy.
         path: Path of the file. By default it is written into the run, together with its record.
-        bound: Maximum loss of accuracy of bfloat16 and int8 in percentage points.
+        bound: Maximum loss of accuracy of files below float32 in percentage points.
         calibration: Number of training images to calibrate int8 with.
         timed: Whether to measure the latency.
         eval_cache: Images and reference outputs shared by several exports; computed from the run by default.
