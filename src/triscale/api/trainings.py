@@ -108,8 +108,8 @@ def fit(
         class_names: The class of the weights of each class of the images that is named otherwise, for ``keep_head``.
         resolution: Size of the images: the side of a square such as 224, or width x height such as ``"720x184"``; by
             default that of the network. With a budget the network is scaled from there, and the ratio stays.
-        recipe: A recipe, its name or its file; by default ``small``, or ``finetune`` with weights, with epochs and
-            batch size for the number of training images.
+        recipe: A recipe, its name or its file; by default ``small``, or ``finetune`` with weights, with epochs,
+            batch size and learning rate for the number of training images and the weights.
         epochs: Number of epochs, instead of the recipe's.
         batch_size: Images per step, instead of the recipe's.
         learning_rate: Peak learning rate, instead of the recipe's; ``"auto"`` for that of a range test.
@@ -245,8 +245,8 @@ def train(
         class_names: The class of the weights of each class of the images that is named otherwise, for ``keep_head``.
         resolution: Size of the images: the side of a square such as 224, or width x height such as ``"720x184"``; by
             default that of the network. With a budget the network is scaled from there, and the ratio stays.
-        recipe: A recipe, its name or its file; by default ``small``, or ``finetune`` with weights, with epochs and
-            batch size for the number of training images.
+        recipe: A recipe, its name or its file; by default ``small``, or ``finetune`` with weights, with epochs,
+            batch size and learning rate for the number of training images and the weights.
         epochs: Number of epochs, instead of the recipe's.
         batch_size: Images per step, instead of the recipe's.
         learning_rate: Peak learning rate, instead of the recipe's; ``"auto"`` for that of a range test.

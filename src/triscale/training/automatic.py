@@ -27,8 +27,8 @@ MIN_BATCH = 16
 MIN_STEPS_PER_EPOCH = 12
 """The batch is halved, down to ``MIN_BATCH``, until an epoch has this many steps."""
 INHERITED_RATE = 0.5
-"""Factor on the learning rate of fine-tuning: at the full rate, inherited weights whose batch-norm statistics are frozen
-could fall to chance (benchmarks/inherited_rate.py)."""
+"""Factor on the learning rate of fine-tuning: at the full rate, inherited weights could fall to chance
+(benchmarks/inherited_rate.py)."""
 
 
 def automatic(

@@ -93,8 +93,8 @@ class TrainOptions:
         network. With a budget the network is scaled from there, and the ratio of width to height stays.
     recipe
         A recipe's name, or a JSON file, which may override fields of a named recipe: {"base": "small", ...}. The
-        default is small, or finetune with pretrained weights, with epochs and batch size for the number of training
-        images. With pretrained weights, other recipes use a quarter of their learning rate.
+        default is small, or finetune with pretrained weights, with epochs, batch size and learning rate for the
+        number of training images and the weights. With pretrained weights, other recipes use a quarter of their learning rate.
     epochs
         Number of epochs; overrides the recipe.
     batch

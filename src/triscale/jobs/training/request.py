@@ -196,8 +196,8 @@ def choose_training(
     """Return how to train, with what is left to the images and to the published weights of the network.
 
     Args:
-        name: As for :func:`choose_recipe`. Without it, epochs and batch size follow from the number of training
-            images where nothing else sets them.
+        name: As for :func:`choose_recipe`. Without it, epochs, batch size and learning rate follow from the
+            number of training images and the weights where nothing else sets them.
         weights: The initial weights, if a user names some.
         from_scratch: Whether to refuse published weights.
         settings: As for :func:`choose_recipe`.
