@@ -94,7 +94,8 @@ class TrainOptions:
     recipe
         A recipe's name, or a JSON file, which may override fields of a named recipe: {"base": "small", ...}. The
         default is small, or finetune with pretrained weights, with epochs, batch size and learning rate for the
-        number of training images and the weights. With pretrained weights, other recipes use a quarter of their learning rate.
+        number of training images and the weights. With pretrained weights, other recipes use a quarter of their
+        learning rate.
     epochs
         Number of epochs; overrides the recipe.
     batch
