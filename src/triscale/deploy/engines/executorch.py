@@ -44,7 +44,7 @@ class ExecuTorchSession:
                 self._forward = self._program.load_method("forward")
                 max_batch, *shape = self._forward.metadata.input_tensor_meta(0).sizes()
                 self.input_shape = fixed_shape(shape)
-                # An int8 program whose first batch is between 1 and its maximum computes larger batches wrongly: XNNPACK
+                # An int8 program whose first batch is neither 1 nor its maximum computes larger ones wrongly: XNNPACK
                 # does not adapt its memory. The largest batch first makes all that follow right.
                 self._forward.execute([torch.zeros(max_batch, *shape)])
             except (RuntimeError, OSError) as error:
