@@ -236,6 +236,23 @@ def test_every_quantizer_keeps_selected_blocks_in_float(subject, images, tmp_pat
     assert signal_to_noise_ratio(exact, open_file(file, 1)(images)) > max(kept, all_int8)
 
 
+@pytest.mark.stress
+def test_executorch_computes_the_same_whichever_batch_is_first(tmp_path):
+    pytest.importorskip("executorch")
+    network = get("mobilenet_v4_conv_small")
+    network = network.replace(classes=CLASSES, resolution=32, stages=network.stages[:1])
+    contract = Contract(network="first", preprocessing=Preprocessing(resolution=32), classes=tuple("abcd"))
+    pictures = np.random.default_rng(0).standard_normal((32, 3, 32, 32), dtype=np.float32)
+    file = tmp_path / "model.int8.pte"
+    QUANTIZERS["executorch"](Exportable(alive(network), contract, network), pictures).write((), file)
+    one_by_one = open_file(file, 1)
+    expected = np.concatenate([one_by_one(picture[None]) for picture in pictures[:8]])
+    for first in range(1, 9):
+        opened = open_file(file, 1)
+        np.testing.assert_array_equal(opened(pictures[:first]), expected[:first])
+        np.testing.assert_array_equal(opened(pictures[:8]), expected)
+
+
 def test_single_outlier_does_not_widen_quantization_steps(subject, images, tmp_path):
     odd = np.concatenate([images, 100 * images[:1]])
     exact, result = logits_of_model(subject.model, images), []

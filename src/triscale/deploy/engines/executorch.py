@@ -42,7 +42,11 @@ class ExecuTorchSession:
                 names = self._program.method_names
                 self.contract_text = self._constant(CONTRACT_KEY) if CONTRACT_KEY in names else None
                 self._forward = self._program.load_method("forward")
-                self.input_shape = fixed_shape(self._forward.metadata.input_tensor_meta(0).sizes()[1:])
+                max_batch, *shape = self._forward.metadata.input_tensor_meta(0).sizes()
+                self.input_shape = fixed_shape(shape)
+                # An int8 program whose first batch is neither 1 nor its maximum computes larger ones wrongly: XNNPACK
+                # does not adapt its memory. The largest batch first makes all that follow right.
+                self._forward.execute([torch.zeros(max_batch, *shape)])
             except (RuntimeError, OSError) as error:
                 raise RecordError(f"{file} is not a file that ExecuTorch can read") from error
         self._first = True
