@@ -55,7 +55,7 @@ def test_pruned_network_is_within_the_budget_and_keeps_depth_and_resolution(befo
     assert spec.request.start.prunes
     assert spec.request.start.inherits
     assert spec.network.name == f"{whole.name}_pruned"
-    assert spec.request.recipe.learning_rate == FINETUNE.learning_rate
+    assert spec.request.recipe.learning_rate == FINETUNE.learning_rate / 2
 
 
 def test_run_records_and_its_report_says_what_was_kept(before, after):
