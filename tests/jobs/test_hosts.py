@@ -15,6 +15,7 @@ from triscale.errors import JobError
 from triscale.jobs.core import hosts
 from triscale.jobs.core.hosts import check_same_images, check_same_versions
 from triscale.measurement.device import machine
+from triscale.results.machine import Machine
 from triscale.training.distributed.group import join
 
 pytestmark = pytest.mark.process
@@ -61,9 +62,8 @@ def test_different_image_is_named_by_every_process(split, is_missing):
         assert path in str(error)
 
 
-def test_different_versions_are_named_by_every_process(monkeypatch):
-    here = machine()
-    other = here.replace(packages=tuple({**dict(here.packages), "pillow": "1.0"}.items()))
+def compared_versions(monkeypatch, other: Machine) -> list[object]:
+    """What two processes find, of which the second has the packages of another machine."""
 
     def work() -> object:
         with join(CPU) as group:
@@ -72,7 +72,13 @@ def test_different_versions_are_named_by_every_process(monkeypatch):
             check_same_versions("torch", group)
         return "same"
 
-    for error in run_together(2, work):
+    return run_together(2, work)
+
+
+def test_different_versions_are_named_by_every_process(monkeypatch):
+    here = machine()
+    other = here.replace(packages=tuple({**dict(here.packages), "pillow": "1.0"}.items()))
+    for error in compared_versions(monkeypatch, other):
         assert isinstance(error, JobError)
         expected = f"different versions of pillow: {version('pillow')}, 1.0; install the same on all hosts"
         assert expected in str(error)
@@ -80,12 +86,4 @@ def test_different_versions_are_named_by_every_process(monkeypatch):
 
 def test_packages_that_compute_nothing_may_differ(monkeypatch):
     other = machine().replace(packages=tuple((n, v) for n, v in machine().packages if n not in ("onnx", "jax")))
-
-    def work() -> object:
-        with join(CPU) as group:
-            if not group.is_writer:
-                monkeypatch.setattr(hosts, "machine", lambda: other)
-            check_same_versions("torch", group)
-        return "same"
-
-    assert run_together(2, work) == ["same", "same"]
+    assert compared_versions(monkeypatch, other) == ["same", "same"]

@@ -13,8 +13,11 @@ from triscale.training.context import EngineName
 from triscale.training.distributed.group import Group
 
 MAX_COMPARED = 64
-COMPUTING = ("triscale", "torch", "numpy", "pillow")
-"""The packages that decode images and compute steps; the XLA engine adds JAX."""
+
+
+def computing_packages(engine: EngineName) -> tuple[str, ...]:
+    """Return the packages that decode images and compute steps, on whose versions the bits of results depend."""
+    return ("triscale", "torch", "torchvision", "numpy", "pillow", *(("jax",) if engine == "xla" else ()))
 
 
 def check_same_versions(engine: EngineName, group: Group) -> None:
@@ -30,7 +33,7 @@ def check_same_versions(engine: EngineName, group: Group) -> None:
     if group.size == 1:
         return
     versions: list[dict[str, str]] = group.share_objects(dict(machine().packages))
-    for package in (*COMPUTING, *(("jax",) if engine == "xla" else ())):
+    for package in computing_packages(engine):
         found = [of_process.get(package, "none") for of_process in versions]
         if len(set(found)) > 1:
             raise JobError(

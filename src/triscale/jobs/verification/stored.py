@@ -12,6 +12,7 @@ from triscale.data.images.color import BadImage
 from triscale.data.images.decode import NO_LIMITS
 from triscale.data.sources.store import open_store
 from triscale.errors import DataError, Interrupted, RecordError
+from triscale.jobs.core.hosts import computing_packages
 from triscale.jobs.core.run import RunFolder, RunManifest
 from triscale.jobs.data.moved_images import DIGITS, known_contents
 from triscale.network.spec import Network
@@ -22,8 +23,6 @@ from triscale.training.replay import differing
 from triscale.training.state.checkpoint import Checkpoints
 
 MAX_SHOWN = 3
-COMPARED_PACKAGES = ("triscale", "torch", "torchvision", "numpy", "pillow")
-"""Packages on which the bits of a training depend."""
 
 
 def judged(name: str, wrong: list[str], right: str) -> VerifiedCheck:
@@ -146,12 +145,15 @@ def check_images(run: RunFolder, context: ExecutionContext) -> VerifiedCheck:
 def differences_of(before: Machine, now: Machine) -> tuple[str, ...]:
     """Return in what two machines or their software differ, as far as the bits of results depend on it."""
     packages, installed = dict(before.packages), dict(now.packages)
-    compared = COMPARED_PACKAGES if before.kernels != "xla" else (*COMPARED_PACKAGES, "jax")
-    pairs = {name: (packages.get(name), installed.get(name)) for name in compared}
+    pairs = {name: (packages.get(name), installed.get(name)) for name in _compared_packages(before)}
     pairs |= {name: (getattr(before, name), getattr(now, name)) for name in ("processor", "accelerator", "threads")}
     if before.kernels != "xla":
         pairs["kernels"] = (before.kernels, now.kernels)
     return tuple(f"{name} {new} instead of {old}" for name, (old, new) in pairs.items() if old != new)
+
+
+def _compared_packages(before: Machine) -> tuple[str, ...]:
+    return computing_packages("xla" if before.kernels == "xla" else "torch")
 
 
 def check_software(before: Machine, differences: tuple[str, ...]) -> VerifiedCheck:
@@ -166,7 +168,7 @@ def check_software(before: Machine, differences: tuple[str, ...]) -> VerifiedChe
         detail = f"{', '.join(differences)}; results that are not equal are compared within a tolerance"
         return VerifiedCheck(name=name, outcome="within tolerance", detail=detail)
     packages = dict(before.packages)
-    shown = ", ".join(f"{package} {packages[package]}" for package in COMPARED_PACKAGES if package in packages)
+    shown = ", ".join(f"{package} {packages[package]}" for package in _compared_packages(before) if package in packages)
     return judged(name, [], f"{shown}, {before.processor}, {before.threads} threads")
 
 
