@@ -219,7 +219,9 @@ def test_missing_test_images_leave_calibration_and_metrics_as_they_were(capsys, 
 def test_report_and_evaluation_show_what_the_record_says(capsys, calibrated):
     check = calibrated.metrics.confidence
     printed = " ".join(run(capsys, "evaluate", calibrated.path).out.split())
-    assert f"calibration error {check.calibration_error_before:.1%} before" in printed
+    assert f"calibration error {calibrated.metrics.calibration_error:.1%}" in printed
+    compared = f"calibration error {check.calibration_error_before:.1%} before and" in printed
+    assert compared == (check.temperature != 1)  # otherwise it is the same figure again
     record = Calibration.load(calibrated.path / "calibration.json")
     if record.confidence.set_threshold is not None:
         assert f"{check.covered:.1%} contain the right class" in printed

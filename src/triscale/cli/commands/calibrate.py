@@ -66,10 +66,12 @@ def calibrate(
         print_json(calibration)
         return
     _print_calibration(calibration)
-    if metrics is not None and metrics.confidence is not None:
+    if metrics is None or metrics.confidence is None:
+        return
+    if sentences := confidence_sentences(metrics, metrics.confidence):
         console.print(f"\nOn the {metrics.count} test images:", style="bold")
-        for sentence in confidence_sentences(metrics, metrics.confidence):
-            console.print(sentence, markup=False)
+    for sentence in sentences:
+        console.print(sentence, markup=False)
 
 
 def _print_calibration(calibration: Calibration) -> None:

@@ -97,7 +97,7 @@ def _print_metrics(metrics: AnyMetrics) -> None:
     top5 = "" if metrics.top5 is None else f", top-5 {metrics.top5:.2%}"
     console.print(
         f"top-1 {metrics.top1:.2%} of {metrics.count} {metrics.split} images (95% interval {metrics.top1_low:.2%} to "
-        f"{metrics.top1_high:.2%}){top5}, loss {metrics.loss:.4f}, calibration error {metrics.calibration_error:.3f}"
+        f"{metrics.top1_high:.2%}){top5}, loss {metrics.loss:.4f}, calibration error {metrics.calibration_error:.1%}"
     )
     for sentence in notes_on(metrics):
         console.print(sentence, markup=False)
@@ -116,7 +116,7 @@ def _print_label_metrics(metrics: MultiLabelMetrics) -> None:
     console.print(
         f"mean average precision {metrics.mean_average_precision:.2%} on {metrics.count} {metrics.split} images (95% "
         f"interval {metrics.map_low:.2%} to {metrics.map_high:.2%}), loss {metrics.loss:.4f}, calibration error "
-        f"{metrics.calibration_error:.3f}"
+        f"{metrics.calibration_error:.1%}"
     )
     for sentence in notes_on(metrics):
         console.print(sentence, markup=False)

@@ -168,16 +168,16 @@ def notes_on(metrics: AnyMetrics) -> tuple[str, ...]:
 
 
 def confidence_sentences(metrics: AnyMetrics, check: ConfidenceCheck) -> tuple[str, ...]:
-    """Return sentences on what a calibration is worth on the images of an evaluation."""
+    """Return sentences on what a calibration changes on the images of an evaluation."""
     from triscale.results.metrics import Metrics
 
     single = isinstance(metrics, Metrics)
-    sentences = [
-        (
+    sentences = []
+    if check.temperature != 1:
+        sentences.append(
             f"calibration error {check.calibration_error_before:.1%} before and {metrics.calibration_error:.1%} after "
             f"the temperature {check.temperature:.3f}; loss {check.loss_before:.4f} before and {metrics.loss:.4f} after"
         )
-    ]
     if check.coverage is not None:
         sentences.append(
             f"prediction sets for {percentage(check.coverage)}: {check.covered:.1%} contain "
