@@ -56,8 +56,8 @@ def main() -> None:
             compare(images.name, folder, target, arguments)
 
 
-def subset(images: Path, arguments: argparse.Namespace, held_out_as: str = "test") -> Path:
-    """Link a part of the images into a folder for training and one for the others, as many of every class."""
+def subset(images: Path, arguments: argparse.Namespace, held_out_as: tuple[str, ...] = ("test",)) -> Path:
+    """Link a part of the images into a folder for training and those for the others, as many of every class."""
     folder = arguments.out / f"{images.name}-{arguments.images}-{arguments.tests}"
     is_split = (images / "train").is_dir()
     classes = sorted(path.name for path in (images / "train" if is_split else images).iterdir() if path.is_dir())
@@ -70,12 +70,12 @@ def subset(images: Path, arguments: argparse.Namespace, held_out_as: str = "test
             held_out = min(wanted["test"], len(order) // 3)
             files = {"test": order[:held_out], "train": order[held_out:][: wanted["train"]]}
         for split, paths in files.items():
-            to = folder / (split if split == "train" else held_out_as) / name
-            to.mkdir(parents=True, exist_ok=True)
-            for path in paths:
-                link = to / path.name
-                if not link.is_symlink():
-                    link.symlink_to(path.resolve())
+            for to in ("train",) if split == "train" else held_out_as:
+                (folder / to / name).mkdir(parents=True, exist_ok=True)
+                for path in paths:
+                    link = folder / to / name / path.name
+                    if not link.is_symlink():
+                        link.symlink_to(path.resolve())
     return folder
 
 

@@ -5,7 +5,8 @@ Promises (numbers as in the README): 1 killed anywhere, 2 power cuts, 3 damaged 
 failing test stops the benchmark, so there is no figure for a broken promise. Takes about 20 minutes on two cores.
 
 ``--promise 13`` runs the tests of one promise alone, and writes ``results/reliability_13.json``. ``--engine xla`` runs
-those of the XLA engine, and writes ``results/reliability_xla.json``.
+those of the XLA engine, and writes ``results/reliability_xla.json``. ``--lines FILE`` keeps the figure of each finished
+test in FILE; with the figures of an earlier call of the same version, these tests are not run again.
 
 Duplicates (8) are searched in the given folders of images: one kind of copy of each image is added to the dataset, and
 a reported pair of different images counts as a false positive.
@@ -96,16 +97,23 @@ def main() -> None:
         help="run the tests of one promise alone",
     )
     parser.add_argument("--engine", choices=("torch", "xla"), default="torch", help="the engine of the trainings")
+    parser.add_argument("--lines", type=Path, metavar="FILE", help="keep figures here, and go on behind them")
     arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        measure(arguments, arguments.lines or Path(folder) / "figures.jsonl")
+
+
+def measure(arguments: argparse.Namespace, lines: Path) -> None:
+    """Run the chosen tests, and write their figures."""
     if arguments.engine == "xla":
-        write("reliability_xla.json", " --engine xla", run_tests(list(XLA_TESTS)))
+        write("reliability_xla.json", " --engine xla", run_tests(list(XLA_TESTS), lines))
         return
     if arguments.promise is not None:
         files = [file for file, promises in TESTS.items() if arguments.promise in promises]
-        found = [one for one in run_tests(files) if one["promise"] == arguments.promise]
+        found = [one for one in run_tests(files, lines) if one["promise"] == arguments.promise]
         write(f"reliability_{arguments.promise}.json", f" --promise {arguments.promise}", found)
         return
-    figures = run_tests(list(TESTS))
+    figures = run_tests(list(TESTS), lines)
     with tempfile.TemporaryDirectory() as folder:
         named = {"digits": write_digits(Path(folder) / "digits")}
         named |= {name: Path(path) for name, _, path in (text.partition("=") for text in arguments.images)}
@@ -124,19 +132,24 @@ def write(name: str, options: str, figures: list[Figure]) -> None:
         print(f"{found['promise']:>7}  {found['found']:>6} of {found['of']:<6} {found['what']}")
 
 
-def run_tests(files: list[str]) -> list[Figure]:
-    """Run test files at full size, and sum the figures they recorded."""
-    with tempfile.NamedTemporaryFile("r", suffix=".jsonl") as lines:
-        settings = os.environ | {"TRISCALE_FULL": "1", "TRISCALE_FIGURES": lines.name, "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", "pytest", "-q", "-x", *files]
-        subprocess.run(command, env=settings, check=True, cwd=Path(__file__).parent.parent)
-        written = [json.loads(line) for line in lines.read().splitlines()]
+def run_tests(files: list[str], lines: Path) -> list[Figure]:
+    """Run test files at full size, but for tests that have a figure, and sum the figures that they recorded."""
+    lines.touch()
+    finished = [line["test"] for line in read_lines(lines)]
+    settings = os.environ | {"TRISCALE_FULL": "1", "TRISCALE_FIGURES": str(lines.resolve()), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "pytest", "-q", "-x", *files, *(f"--deselect={test}" for test in finished)]
+    subprocess.run(command, env=settings, check=True, cwd=Path(__file__).parent.parent)
+    written = [{name: value for name, value in line.items() if name != "test"} for line in read_lines(lines)]
     sums: dict[tuple[int, str], Figure] = {}
     for line in written:
         total = sums.setdefault((line["promise"], line["what"]), {**line, "found": 0, "of": 0})
         total["found"] += line["found"]
         total["of"] += line["of"]
     return [sums[key] for key in sorted(sums)]
+
+
+def read_lines(file: Path) -> list[Figure]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
 
 
 def copies_in(name: str, folder: Path) -> list[Figure]:

@@ -30,7 +30,9 @@ def stressed(*values: object) -> list[object]:
 
 
 def figure(promise: int, what: str, result: int, of: int, **more: object) -> None:
-    """Record that an event occurred in a number of cases."""
+    """Record that an event occurred in a number of cases, and the test that found it."""
     if path := os.environ.get("TRISCALE_FIGURES"):
+        test = os.environ["PYTEST_CURRENT_TEST"].removesuffix(" (call)")
+        line = {"promise": promise, "what": what, "found": result, "of": of, "test": test} | more
         with Path(path).open("a") as file:
-            file.write(json.dumps({"promise": promise, "what": what, "found": result, "of": of} | more) + "\n")
+            file.write(json.dumps(line) + "\n")
