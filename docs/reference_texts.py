@@ -89,6 +89,10 @@ ROUNDING_INTRODUCTION = (
     "A law says how its multipliers become whole channels, blocks and pixels. `--rounding` and `--multiple` change "
     "that: `--rounding depth=nearest --multiple width=16,resolution=32`."
 )
+FAILED = (
+    "a job failed although the request was valid, a check did not hold (`verify`, `--fail-under`), or none of the given "
+    "files could be read as an image"
+)
 ERRORS_INTRODUCTION = (
     "An error is one message on standard error: what was given, what was expected, and what to do. `--debug` "
     "shows the traceback. In Python every error is a `TriscaleError`:"

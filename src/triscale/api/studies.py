@@ -160,7 +160,7 @@ def search_baseline(
             trained with PPO.
         trials: Number of networks to evaluate.
         batch: Number of networks that the strategy proposes at a time.
-        halving: Whether only the best third continues after a third of the epochs.
+        halving: Whether only the best third continues after a ninth and after a third of the epochs.
         evaluator: ``training`` trains each network; ``supernet`` evaluates all with one weight-sharing network.
         supernet_epochs: Epochs of the supernet.
         checked: Number of random networks to train stand-alone, to check the ranking of the supernet.

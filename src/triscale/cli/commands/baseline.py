@@ -89,7 +89,7 @@ def baseline(
     batch
         Number of networks that the strategy proposes at a time.
     halving
-        After a third of the epochs, continue only with the best third of the networks.
+        After a ninth and a third of the epochs, continue only with the best third of the networks.
     evaluator
         training: train each network stand-alone; supernet: evaluate all networks with one weight-sharing network.
     supernet_epochs

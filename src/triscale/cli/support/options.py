@@ -127,7 +127,7 @@ class TrainOptions:
         Initial weights: a finished run, a file written by triscale weights import, a published name (see triscale
         weights list), or inherit: followed by one of these with a network of another size, or prune: followed by one
         of these to prune its channels to the budget. The classes may differ. By default published weights of the
-        network, if there are any and they can be had.
+        network, if they are cached or can be downloaded.
     keep_head
         Begin with the classifier of the weights too: its rows for the classes of the images, which are matched by name
         or by wnid, instead of a new classifier.

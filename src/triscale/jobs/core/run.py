@@ -65,7 +65,7 @@ class OpenChoices(Record):
     """What a request leaves open: it is decided once, before training, and the decision is recorded in the run.
 
     Attributes:
-        weights: Whether published weights of the network are used if they can be had.
+        weights: Whether published weights of the network are used if they are cached or can be downloaded.
         fields: Fields of the recipe that follow from the number of training images.
         recipe: The recipe without published weights, before ``fields`` are decided.
         pretrained: The recipe with published weights; None if ``weights`` is false.

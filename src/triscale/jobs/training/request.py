@@ -45,7 +45,8 @@ class RecipeChoice:
 
     Attributes:
         recipe: The recipe with the given weights, or without any.
-        pretrained: The recipe if published weights of the network can be had; None if nobody wants them.
+        pretrained: The recipe if published weights of the network are cached or can be downloaded; None if nobody
+            wants them.
         fields: Fields that follow from the number of training images.
         time_limit: Seconds within which the whole job is to end.
         tests_rate: Whether a range test chooses the learning rate.
