@@ -90,8 +90,8 @@ ROUNDING_INTRODUCTION = (
     "that: `--rounding depth=nearest --multiple width=16,resolution=32`."
 )
 FAILED = (
-    "a job failed although the request was valid, a check did not hold (`verify`, `--fail-under`), or none of the given "
-    "files could be read as an image"
+    "a job failed although the request was valid, a check did not hold (`verify`, `--fail-under`), or none of the "
+    "given files could be read as an image"
 )
 ERRORS_INTRODUCTION = (
     "An error is one message on standard error: what was given, what was expected, and what to do. `--debug` "
