@@ -2,6 +2,7 @@
 
 import math
 import random
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -10,11 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from seeded_training import feed, same, task
+from seeded_training import CONTRACT, feed, same, task
 from sizes import figure, size
 from triscale.errors import Interrupted, JobError
 from triscale.nn.build import build
+from triscale.results.history import KeptEpoch, kept_epoch
 from triscale.training.context import ExecutionContext
+from triscale.training.evaluate import evaluate
 from triscale.training.loop import seed_weights, train
 from triscale.training.optim import make_optimizer
 from triscale.training.recipe import AdamW, Recipe, RmsProp, Sgd
@@ -78,10 +81,27 @@ def test_result_depends_only_on_recipe_seed_and_data(tmp_path, tiny):
 
 
 def test_training_reaches_90_percent(tmp_path, tiny):
-    manifest, _ = run(tmp_path, tiny, Recipe(epochs=12, batch=8, learning_rate=1e-2))
+    manifest, _ = run(tmp_path, tiny, Recipe(epochs=12, batch=8, learning_rate=1e-2, kept_epoch="highest"))
     assert manifest.history[-1].val_top1 > 0.9
     assert manifest.best is not None
     assert manifest.best.val_top1 == max(epoch.val_top1 for epoch in manifest.history)
+
+
+@pytest.mark.parametrize("rule", get_args(KeptEpoch))
+def test_stored_weights_are_those_of_the_epoch_that_the_rule_keeps(tmp_path, tiny, rule):
+    manifest, checkpoints = run(tmp_path, tiny, Recipe(epochs=5, batch=8, learning_rate=0.05, kept_epoch=rule))
+    kept = checkpoints.load(manifest.best_file)
+    model = build(tiny)
+    model.load_state_dict(kept)
+    outcome = evaluate(model, feed().val(), CONTRACT, device=torch.device("cpu"))
+    assert manifest.best == kept_epoch(manifest.history, len(outcome.labels), rule)
+    assert outcome.top1 == manifest.best.val_top1
+    assert outcome.loss == pytest.approx(manifest.best.val_loss, rel=1e-6)
+    assert (rule != "last") or same(kept, averages(checkpoints.load(manifest.state_file)))
+
+
+def averages(tensors):
+    return {name.removeprefix("average/"): one for name, one in tensors.items() if name.startswith("average/")}
 
 
 def test_two_latest_checkpoints_and_best_are_kept(tmp_path, tiny):

@@ -20,7 +20,7 @@ import torch
 from triscale.errors import Interrupted, JobError
 from triscale.nn.chain import portable_only
 from triscale.nn.library import library
-from triscale.results.history import Epoch
+from triscale.results.history import Epoch, kept_epoch
 from triscale.training.context import ExecutionContext
 from triscale.training.distributed.micro_batches import micro_batches_of
 from triscale.training.divergence import diverging_since
@@ -104,8 +104,8 @@ def train(
         save_seconds: Time between two checkpoints within an epoch.
 
     Returns:
-        The last manifest. It names the file with the best averaged weights: by accuracy on the validation images, then
-        by their loss. Pretrained weights are judged like an epoch, and kept if none scores as high.
+        The last manifest. It names the file with the averaged weights of the epoch that
+        :func:`triscale.results.history.kept_epoch` chooses.
 
     Raises:
         RecipeError: The recipe's micro-batches cannot be distributed over the processes.
@@ -159,7 +159,7 @@ def _train(loop: _Loop) -> Manifest:
     saver.begin(written)
 
     def has_ended() -> bool:
-        return state.step == steps or should_stop_early(state.history, state.best, task.recipe)
+        return state.step == steps or should_stop_early(state.evaluated, task.recipe)
 
     while not has_ended():
         # Also after a rollback to the first checkpoint, which is from before the evaluation.
@@ -271,15 +271,12 @@ def _finish_epoch(loop: _Loop) -> Epoch:
         state_sha256=digest_of(loop.tensors.values),
     )
     state.history.append(finished)
-    # A tie replaces pretrained weights: label smoothing alone raises the loss of whatever is trained with it.
-    ties = state.best is not None and state.best == state.initial and finished.val_score == state.best.val_score
-    if ties or finished.is_better_than(state.best):
-        state.best = finished
+    state.best = kept_epoch(state.evaluated, len(outcome.labels), recipe.kept_epoch)
     return finished
 
 
 def _evaluate_initial(loop: _Loop) -> None:
-    """Evaluate pretrained weights as epoch 0, the best one until another is better."""
+    """Evaluate pretrained weights as epoch 0, which is kept until another is."""
     state, outcome = loop.state, _evaluate(loop)
     if not math.isfinite(outcome.loss):
         return  # as with unsuitable batch-norm statistics, which training may mend

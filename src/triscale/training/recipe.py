@@ -16,6 +16,7 @@ from pydantic import (
 from triscale.data.images.transforms import Augmentation
 from triscale.errors import RecipeError, nearest
 from triscale.record import Record, SparseRecord
+from triscale.results.history import KeptEpoch
 from triscale.training.objective import ClassWeights, CrossEntropy, Distillation, Loss, Sampling
 from triscale.training.progressive import Progressive
 
@@ -154,6 +155,8 @@ class Recipe(SparseRecord):
         quantization: ``int8`` trains with fake quantization (:mod:`triscale.training.fake_quantize`). The weights that
             are kept and evaluated are float32.
         patience: Early stopping: epochs without an improvement on the validation images before training ends.
+        kept_epoch: Which epoch's weights are kept: the last one within ``one_standard_error`` of the highest validation
+            accuracy, the ``highest``, or the ``last`` (:func:`triscale.results.history.kept_epoch`).
         loss: ``cross_entropy``; ``focal`` gives well classified images less weight; ``asymmetric`` also tells present
             from absent labels, for images with any number of labels.
         class_weights: ``balanced`` weighs the loss of each class by the inverse of its frequency.
@@ -175,7 +178,7 @@ class Recipe(SparseRecord):
 
     kind_name: ClassVar[str] = "recipe"
     sparse: ClassVar[tuple[str, ...]] = ("loss", "class_weights", "sampling", "logit_adjustment", "distillation",
-                                           "progressive", "replay_every", "norm_sparsity")  # fmt: skip
+                                           "progressive", "replay_every", "norm_sparsity", "kept_epoch")  # fmt: skip
     schema_number: ClassVar[int] = 2
 
     name: str = "custom"
@@ -211,6 +214,7 @@ class Recipe(SparseRecord):
     layer_decay: float = Field(default=1.0, gt=0, le=1)
     quantization: Quantization = "none"
     patience: PositiveInt | None = None
+    kept_epoch: KeptEpoch = "one_standard_error"
     loss: Loss = CrossEntropy()
     class_weights: ClassWeights = "none"
     sampling: Sampling = "uniform"

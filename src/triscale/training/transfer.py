@@ -11,7 +11,7 @@ from triscale.data.images.transforms import normalize
 from triscale.network.contract import Preprocessing
 from triscale.network.tree import stage_path
 from triscale.nn.classifier import Classifier
-from triscale.results.history import Epoch
+from triscale.results.history import Epoch, best_epoch
 from triscale.training.evaluate import LabeledBatch
 from triscale.training.recipe import Recipe
 
@@ -122,8 +122,13 @@ def reestimate_norms(
         norm.eval()
 
 
-def should_stop_early(history: Sequence[Epoch], best: Epoch | None, recipe: Recipe) -> bool:
-    """Return whether validation accuracy has not improved for as many epochs as the recipe's ``patience``."""
-    if recipe.patience is None or best is None or not history:
+def should_stop_early(evaluated: Sequence[Epoch], recipe: Recipe) -> bool:
+    """Return whether the validation score has not risen for as many epochs as the recipe's ``patience``.
+
+    Args:
+        evaluated: Epoch 0, if the weights were pretrained, and the finished epochs.
+        recipe: The recipe.
+    """
+    if recipe.patience is None or not evaluated:
         return False
-    return history[-1].epoch - best.epoch >= recipe.patience
+    return evaluated[-1].epoch - best_epoch(evaluated).epoch >= recipe.patience

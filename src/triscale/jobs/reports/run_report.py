@@ -21,13 +21,14 @@ from triscale.report.render import render_run
 from triscale.report.run.run_content import FamilyPoint, RunContent
 from triscale.results.data_summary import DataSummary
 from triscale.results.deployment import Deployment, Export
-from triscale.results.history import Epoch
+from triscale.results.history import Epoch, kept_note
 from triscale.results.machine import Machine
 from triscale.results.metrics import GUESSING, AnyMetrics, Metrics, guessing_note, load_metrics
 from triscale.results.robustness import Robustness
 from triscale.scaling.budget import format_cost
 from triscale.scaling.fit import Fit, Limit
 from triscale.training.recipe import Recipe
+from triscale.training.state.checkpoint import Checkpoints
 
 FILES = (
     ("network.json", "the network as data; give it to --network or --baseline"),
@@ -94,6 +95,7 @@ def collect_content(run: RunFolder, *, pictures: bool = True) -> RunContent:
         seed=spec.request.seed,
         recipe=recipe_rows(spec.request.recipe) if spec.request.trains else (),
         history=evaluated,
+        kept=_kept(run, evaluated),
         images=images_name(spec.request.images),
         metrics=metrics,
         calibration=run.calibration,
@@ -108,6 +110,14 @@ def collect_content(run: RunFolder, *, pictures: bool = True) -> RunContent:
         repeat=(shown_command(spec.command),) if spec.command else (),
         files=tuple(NamedValue(name=name, value=what) for name, what in FILES if (run.folder / name).exists()),
     )
+
+
+def _kept(run: RunFolder, evaluated: tuple[Epoch, ...]) -> str:
+    """Return whose weights a finished training has kept, by its newest checkpoint; "" if there is none."""
+    manifest = Checkpoints(run.checkpoints).newest() if run.weights_file.is_file() else None
+    if manifest is None or manifest.best is None or not evaluated:
+        return ""
+    return kept_note(evaluated, manifest.best, run.spec.request.recipe.kept_epoch)
 
 
 def percent(value: float) -> str:

@@ -29,12 +29,9 @@ from triscale.results.data_summary import DataSummary, SplitCounts
 from triscale.results.metrics import Metrics
 from triscale.training.context import ExecutionContext
 from triscale.training.recipe import Recipe
-from triscale.training.state.checkpoint import Checkpoints
 
 SPLIT_SEED = 0
 MAX_NORM_MOMENTUM = 0.1
-AVERAGE = "average/"
-"""Prefix of the averaged weights in a checkpoint (:func:`triscale.training.state.state.to_tensors`)."""
 
 
 class SetTrainings:
@@ -138,7 +135,7 @@ class SetTrainings:
     def _trained(
         self, run: RunFolder, recipe: Recipe, seed: int, split: Split, context: ExecutionContext
     ) -> Iterator[None]:
-        """Train for all epochs, resuming if possible; save the last weights, and lock the run until the block ends."""
+        """Train for all epochs, resuming if possible, and lock the run until the block ends."""
         with run.lock():
             request = self._request(recipe, seed)
             run.refuse_other(request)
@@ -151,7 +148,6 @@ class SetTrainings:
                 network.save(run.network_file)
                 self._prepared.spec.replace(**changes).save(run.spec_file)
             train_run(run, run.spec, split, context)
-            _save_last_weights(run)
             yield
 
     def _split(self) -> Split:
@@ -166,7 +162,7 @@ class SetTrainings:
         """Return the recipe for a combination of the grid and a number of training images."""
         recipe, steps = self._table.recipe, self._table.steps
         steps_per_epoch = num_batches(images, recipe.batch)
-        changes: dict[str, object] = {"learning_rate": rate}
+        changes: dict[str, object] = {"learning_rate": rate, "kept_epoch": "last"}
         if steps is not None:
             changes["epochs"] = math.ceil(steps / steps_per_epoch)
         if recipe.norm_momentum is None:
@@ -205,14 +201,3 @@ def _class_counts(split: Split) -> tuple[SplitCounts, ...]:
         SplitCounts(name=name, train=train[label], val=val[label], test=test[label])
         for label, name in enumerate(split.classes)
     )
-
-
-def _save_last_weights(run: RunFolder) -> None:
-    """Replace the run's weights, those of the best epoch, with the averaged weights after the last step."""
-    checkpoints = Checkpoints(run.checkpoints)
-    manifest = checkpoints.newest()
-    assert manifest is not None
-    assert manifest.finished
-    tensors = checkpoints.load(manifest.state_file)
-    average = {name.removeprefix(AVERAGE): value for name, value in tensors.items() if name.startswith(AVERAGE)}
-    run.save_weights(average)

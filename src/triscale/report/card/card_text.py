@@ -132,11 +132,8 @@ def _training(content: CardContent) -> str:
     source = f" ({escaped(content.source)})" if content.source else ""
     parts = [f"## Training\n\n{escaped(content.start)} The recipe is `{content.recipe}`{source}."]
     if finished:
-        best = max(run.history, key=lambda epoch: (epoch.val_score, -epoch.val_loss))
-        parts.append(
-            f"{len(finished)} epochs, {finished[-1].step:,} steps, {duration_text(content.seconds)}. "
-            f"The weights are those of epoch {best.epoch}, the best on the validation images ({best.val_score:.1%})."
-        )
+        length = f"{len(finished)} epochs, {finished[-1].step:,} steps, {duration_text(content.seconds)}."
+        parts.append(f"{length} {run.kept}".rstrip())
     parts.append(folded("All settings", markdown_table(
         ("setting", "value"), [(escaped(row.name), escaped(row.value)) for row in run.recipe], left=2
     )))  # fmt: skip

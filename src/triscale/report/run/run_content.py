@@ -57,6 +57,7 @@ class RunContent(ReportContent):
         seed: Seed of split and training.
         recipe: Every setting of the training.
         history: The learning curve, from epoch 0 for pretrained weights.
+        kept: Whose weights are kept, as a sentence.
         metrics: The evaluation on one split.
         calibration: What was fitted to the validation images.
         robustness: The accuracy on corrupted test images.
@@ -81,6 +82,7 @@ class RunContent(ReportContent):
     seed: int | None = None
     recipe: tuple[NamedValue, ...] = ()
     history: tuple[Epoch, ...] = ()
+    kept: str = ""
     metrics: AnyMetrics | None = None
     calibration: Calibration | None = None
     robustness: Robustness | None = None

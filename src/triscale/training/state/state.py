@@ -35,7 +35,7 @@ class State:
         rollbacks: How often the training was rolled back.
         initial: Epoch 0 of pretrained weights, once they are evaluated.
         history: Finished epochs.
-        best: The best epoch, which may be epoch 0.
+        best: The epoch whose weights are kept, which may be epoch 0.
 
     The loss of step i is at ``recent[i % WINDOW]``::
 
