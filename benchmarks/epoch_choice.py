@@ -12,15 +12,18 @@ depend on them: it has no early stopping.
 Then the choice is repeated: 1000 times, as many of those images as each of ``--sizes`` are drawn without replacement,
 every rule chooses an epoch by them alone, and the others judge the weights that it keeps. Rules:
 
-    accuracy   the highest accuracy, of several the lowest loss
-    loss       the lowest loss
-    last       the last epoch
-    smooth     the highest mean accuracy of three neighboring epochs
-    error      the last one whose accuracy is at most one standard error of the highest below it
-    error+     likewise, but of the epochs; weights before the first step are kept if none reaches their accuracy
+    highest             the highest accuracy, of several the lowest loss
+    loss                the lowest loss
+    last                the last epoch
+    smooth              the highest mean accuracy of three neighboring epochs
+    one_standard_error  the last epoch whose accuracy is at most one standard error below the highest
 
-Printed are the accuracy in % by ``accuracy``, and what each other rule gains in points: the mean over trainings and
-draws, its 95% interval over trainings, and the worst training. A training that is in DIR is not repeated.
+``highest`` and ``one_standard_error`` are the settings of ``kept_epoch``, and keep the weights before the first step if
+no epoch is as accurate.
+
+Printed are the accuracy in % by ``highest``, and what each other rule gains in points: the mean over trainings and
+draws, its 95% interval over trainings, and the worst training. At least 50 images judge. A training that is in DIR is
+not repeated.
 """
 
 from __future__ import annotations
@@ -37,48 +40,48 @@ from numpy.typing import NDArray
 import triscale as ts
 from heirs import at_size
 from inherited_rate import subset
+from triscale.families import get
+from triscale.results.history import Epoch, KeptEpoch, kept_epoch
 from triscale.training import loop
 from triscale.training.evaluate import EvalOutput, evaluate
 
 DRAWS = 1000
+LEAST_JUDGES = 50
 ResultsByEpoch = NDArray[np.float32]
 """Right answers (0 or 1) or losses ``[epochs, images]``; the first row is epoch 0, if the weights were pretrained."""
-Rule = Callable[[ResultsByEpoch, ResultsByEpoch, bool], int]
-"""Chooses an epoch by the right answers and losses of validation images, and whether the first row is epoch 0."""
+Rule = Callable[[ResultsByEpoch, ResultsByEpoch, int], int]
+"""Chooses a row by the right answers and losses of validation images, and the number of the first epoch."""
 
 
-def by_accuracy(right: ResultsByEpoch, losses: ResultsByEpoch, _: bool) -> int:
-    scores = right.mean(1)
-    return int(min(range(len(right)), key=lambda epoch: (-scores[epoch], losses[epoch].mean())))
-
-
-def smoothed(right: ResultsByEpoch, _losses: ResultsByEpoch, _: bool) -> int:
+def smoothed(right: ResultsByEpoch, _losses: ResultsByEpoch, _first: int) -> int:
     padded = np.pad(right.mean(1), 1, mode="edge")
     means = padded[:-2] + padded[1:-1] + padded[2:]
     return int(len(means) - 1 - means[::-1].argmax())
 
 
-def within_error(right: ResultsByEpoch, _losses: ResultsByEpoch, _: bool) -> int:
-    scores = right.mean(1)
-    highest = scores.max()
-    error = (highest * (1 - highest) / right.shape[1]) ** 0.5
-    return int(np.flatnonzero(scores >= highest - error)[-1])
+def by_triscale(rule: KeptEpoch) -> Rule:
+    """Return the rule of a recipe."""
 
+    def chosen(right: ResultsByEpoch, losses: ResultsByEpoch, first: int) -> int:
+        means = zip(right.mean(1).tolist(), losses.mean(1).tolist(), strict=True)
+        evaluated = [
+            Epoch(
+                epoch=epoch, step=epoch, learning_rate=0.0, train_loss=None, val_top1=score, val_loss=loss,
+                images_per_second=0.0, seconds=0.0,
+            )
+            for epoch, (score, loss) in enumerate(means, start=first)
+        ]  # fmt: skip
+        return kept_epoch(evaluated, right.shape[1], rule).epoch - first
 
-def within_error_or_start(right: ResultsByEpoch, losses: ResultsByEpoch, starts: bool) -> int:
-    scores = right.mean(1)
-    if not starts:
-        return within_error(right, losses, starts)
-    return 0 if scores[0] > scores[1:].max() else 1 + within_error(right[1:], losses[1:], starts)
+    return chosen
 
 
 RULES: dict[str, Rule] = {
-    "accuracy": by_accuracy,
-    "loss": lambda right, losses, _: int(losses.mean(1).argmin()),
-    "last": lambda right, losses, _: len(right) - 1,
+    "highest": by_triscale("highest"),
+    "loss": lambda _right, losses, _first: int(losses.mean(1).argmin()),
+    "last": lambda right, _losses, _first: len(right) - 1,
     "smooth": smoothed,
-    "error": within_error,
-    "error+": within_error_or_start,
+    "one_standard_error": by_triscale("one_standard_error"),
 }
 
 
@@ -103,7 +106,8 @@ def main() -> None:
                 for seed in arguments.seeds
                 for images in arguments.sets
             ]
-            print_table(f"{target}, {epochs} epochs", trainings, arguments.sizes)
+            first = 1 if target.startswith("scratch") else 0
+            print_table(f"{target}, {epochs} epochs", trainings, first, arguments.sizes)
 
 
 def trained(
@@ -137,7 +141,7 @@ def target_of(target: str, weights: Path) -> tuple[ts.Network, dict[str, object]
     """Return the network of a target, and the options of its training."""
     size, _, macs = target.rpartition(":") if target.startswith("scratch") else target.partition(":")
     if size == "scratch":
-        return ts.network("resnet18").replace(resolution=int(macs)), {"from_scratch": True}
+        return get("resnet18").replace(resolution=int(macs)), {"from_scratch": True}
     source = at_size(weights, int(size))
     if not macs:
         return source, {"weights": weights}
@@ -152,11 +156,14 @@ def losses_of(output: EvalOutput) -> NDArray[np.float32]:
     return losses
 
 
-def print_table(title: str, trainings: list[tuple[ResultsByEpoch, ResultsByEpoch]], sizes: list[int]) -> None:
+def print_table(
+    title: str, trainings: list[tuple[ResultsByEpoch, ResultsByEpoch]], first: int, sizes: list[int]
+) -> None:
     print(f"\n{title}: {len(trainings)} trainings")
-    print(f"{'images':>6}  {'accuracy':>8}  " + "  ".join(f"{name:<24}" for name in list(RULES)[1:]))
+    print(f"{'images':>6}  {'highest':>8}  " + "  ".join(f"{name:<24}" for name in list(RULES)[1:]))
     for size in sizes:
-        kept = np.array([judged(right, losses, size) for right, losses in trainings if right.shape[1] > size])
+        enough = [one for one in trainings if one[0].shape[1] >= size + LEAST_JUDGES]
+        kept = np.array([judged(right, losses, first, size) for right, losses in enough])
         gains = 100 * (kept[:, 1:] - kept[:, :1])
         halves = 1.96 * gains.std(0, ddof=1) / len(gains) ** 0.5
         texts = (
@@ -166,16 +173,15 @@ def print_table(title: str, trainings: list[tuple[ResultsByEpoch, ResultsByEpoch
         print(f"{size:>6}  {100 * kept[:, 0].mean():8.2f}  " + "  ".join(f"{text:<24}" for text in texts), flush=True)
 
 
-def judged(right: ResultsByEpoch, losses: ResultsByEpoch, size: int) -> NDArray[np.float64]:
+def judged(right: ResultsByEpoch, losses: ResultsByEpoch, first: int, size: int) -> NDArray[np.float64]:
     """Return the mean accuracy, on the images that are not drawn, of the epoch that each rule chooses."""
-    starts = bool(len(right) % 2)  # an even number of epochs, and the weights before them
     chance = np.random.default_rng(0)
     results = np.zeros(len(RULES))
     for _ in range(DRAWS):
         order = chance.permutation(right.shape[1])
         drawn, others = order[:size], order[size:]
         scores = right[:, others].mean(1)
-        results += [scores[rule(right[:, drawn], losses[:, drawn], starts)] for rule in RULES.values()]
+        results += [scores[rule(right[:, drawn], losses[:, drawn], first)] for rule in RULES.values()]
     return results / DRAWS
 
 

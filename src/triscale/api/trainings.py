@@ -118,7 +118,7 @@ def fit(
         settings: Other fields of the recipe, such as ``{"mixup": 0.2, "augmentation.erase": 0.25}``.
         seed: Seed of the split, the initial weights, order and augmentation.
         test_share: Share of each class for testing, if the images have no split.
-        val_share: Share of the training images that chooses the best epoch, instead of the recipe's.
+        val_share: Share of the training images that validates and chooses the kept epoch, instead of the recipe's.
         folds: Cross-validate with this number of folds, one training each, which estimates the accuracy: every image is
             tested once. The same call without folds then trains the network to use.
         out: Directory of the run; by default ``runs/`` and a name made of images, network and budget.
@@ -255,7 +255,7 @@ def train(
         settings: Other fields of the recipe, such as ``{"mixup": 0.2, "augmentation.erase": 0.25}``.
         seed: Seed of the split, the initial weights, order and augmentation.
         test_share: Share of each class for testing, if the images have no split.
-        val_share: Share of the training images that chooses the best epoch, instead of the recipe's.
+        val_share: Share of the training images that validates and chooses the kept epoch, instead of the recipe's.
         folds: Cross-validate with this number of folds, one training each, which estimates the accuracy: every image is
             tested once. The same call without folds then trains the network to use.
         out: Directory of the run; by default ``runs/`` and a name made of images, network and budget.

@@ -110,7 +110,8 @@ class TrainOptions:
     test_share
         Share of each class to hold out as test images, if the data set has no test split.
     val_share
-        Share of the training images of each class to select the best epoch with; overrides the recipe.
+        Share of the training images of each class that validates, to choose the epoch whose
+        weights are kept; overrides the recipe.
     folds
         Cross-validate with this number of folds: one training each, so that every image is tested once. It estimates
         the accuracy; the same command without --folds trains the network to use.

@@ -13,7 +13,7 @@ Triscale follows this with a smaller grid and fewer steps by default (:data:`LEA
 :data:`TRANSFER`), since the full grid takes 56 trainings per data set. The papers do not state the following, which are
 Triscale's choices: a cosine schedule with one epoch of warm-up, no label smoothing, and 10% of each class for
 validation for all data sets (the official validation splits of Aircraft and Flowers are not used). A training is
-evaluated with its last weights instead of those of its best epoch, since the final trainings have no validation images.
+evaluated with its last weights, since the final trainings have no validation images.
 """
 
 from __future__ import annotations

@@ -78,8 +78,8 @@ def check_checkpoints(run: RunFolder) -> VerifiedCheck:
             wrong.append(f"{run.weights_file.name} cannot be read")
         else:
             other = differing(checkpoints.load(found[0].best_file), weights)
-            wrong += [f"{tensor} in {run.weights_file.name} is not that of the best epoch" for tensor in other]
-            right += ", and the weights are those of the best epoch"
+            wrong += [f"{tensor} in {run.weights_file.name} is not that of the kept epoch" for tensor in other]
+            right += ", and the weights are those of the kept epoch"
     return judged(name, wrong, right)
 
 

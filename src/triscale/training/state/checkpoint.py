@@ -4,7 +4,7 @@ A checkpoint is a safetensors file and a JSON manifest, which is written last an
 
     step-000000120-<digest of the manifest>.json
         state-000000120.safetensors     model, average, optimizer, losses
-        best-000000080.safetensors      averaged weights of the best epoch
+        best-000000080.safetensors      averaged weights of the kept epoch
 
 The two newest checkpoints are kept. Reading takes the newest one whose files match their digests.
 """

@@ -20,7 +20,7 @@ PATIENCE_SECONDS = 3600.0
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 MakeManifest = Callable[[Stored, Stored | None], Manifest]
-"""Builds the manifest from the files of the state and of the best epoch."""
+"""Builds the manifest from the files of the state and of the kept epoch."""
 
 _NOT_WRITTEN = Stored(name="", sha256="")
 
@@ -63,7 +63,7 @@ class Saver:
         self._best_tensors = None
 
     def keep_best(self, tensors: Tensors) -> None:
-        """Store these tensors as the best epoch's in the following checkpoints."""
+        """Store these tensors as the kept epoch's in the following checkpoints."""
         if self._writes:
             self._best_tensors = tensors.copied()
 
