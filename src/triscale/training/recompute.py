@@ -117,4 +117,5 @@ _WORDS = (
     "cudnn_status_alloc_failed",
     "cublas_status_alloc_failed",
     "resource_exhausted",  # XLA
+    "ynnpack operation failed",  # XLA on CPUs, whose library for matrix products says no more where it cannot allocate
 )

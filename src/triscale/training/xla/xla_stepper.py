@@ -323,7 +323,8 @@ def _failure(error: jax.errors.JaxRuntimeError) -> JobError:
     if is_out_of_memory(error):
         return JobError("a device has no memory left; free some, and run the same command to resume")
     text = " ".join(str(error).split())
-    return JobError(f"XLA could not complete a step, for example because another host was lost: {text[:300]}")
+    reason = ", for example because another host was lost" if jax.process_count() > 1 else ""
+    return JobError(f"XLA could not complete a step{reason}: {text[:300]}")
 
 
 def _logits(plan: StepPlan, average: Array, images: Array) -> Array:
