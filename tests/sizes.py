@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+
+from triscale.families import FAMILIES
 
 
 def size(usual: int, full: int) -> int:
@@ -27,6 +30,12 @@ NEWER_FAMILIES = (
 def stressed(*values: object) -> list[object]:
     """Return values of a parametrized test that only ``make test-all`` tries; a tuple holds several arguments."""
     return [pytest.param(*(one if isinstance(one, tuple) else (one,)), marks=pytest.mark.stress) for one in values]
+
+
+def first_of_each_family(names: Sequence[str]) -> list[object]:
+    """Return names of published networks; of each family, only ``make test-all`` tries more than the first."""
+    firsts = [members[0].network.name for members in FAMILIES.values()]
+    return [*(name for name in names if name in firsts), *stressed(*(name for name in names if name not in firsts))]
 
 
 def figure(promise: int, what: str, result: int, of: int, **more: object) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from cli.command import refused, run
 from conftest import COLORS, write_classes, write_picture
+from triscale.cli import main
 from triscale.network.latency import DeviceProfile
 
 SHORT = ("--epochs", 1, "--batch", 16)
@@ -150,11 +151,20 @@ def test_run_commands_reject_other_folders(capsys, tmp_path):
 class TestOnARun:
     """Invalid commands do not change an existing run."""
 
-    @pytest.fixture
-    def made(self, capsys, images, tiny_file, tmp_path):
-        out = tmp_path / "run"
-        assert run(capsys, "train", images, "--network", tiny_file, "--out", out, *SHORT).code == 0
+    @pytest.fixture(scope="class")
+    def images(self, tmp_path_factory):
+        return write_classes(tmp_path_factory.mktemp("bad") / "images", 20)
+
+    @pytest.fixture(scope="class")
+    def trained(self, images, tiny_file):
+        out = images.parent / "run"
+        main(["train", str(images), "--network", str(tiny_file), "--out", str(out), *map(str, SHORT)])
         return out
+
+    @pytest.fixture
+    def made(self, trained, tmp_path):
+        """A copy of the run of ``images``."""
+        return shutil.copytree(trained, tmp_path / "run")
 
     @staticmethod
     def state(folder):
@@ -200,8 +210,12 @@ class TestOnARun:
         assert "is not an ONNX file" in refused(capsys, "measure", file)
 
     def test_missing_images_are_rejected(self, capsys, images, tiny_file, made):
-        (images / "red" / "003.png").unlink()
-        line = refused(capsys, "train", images, "--network", tiny_file, "--out", made, *SHORT)
+        path = images / "red" / "003.png"
+        moved = path.rename(images.parent / "003.png")
+        try:
+            line = refused(capsys, "train", images, "--network", tiny_file, "--out", made, *SHORT)
+        finally:
+            moved.rename(path)
         assert "red/003.png" in line
 
     def test_predict_without_images_is_rejected(self, capsys, made, tmp_path):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from sizes import first_of_each_family
 from triscale.families import get, names
 from triscale.network import tree
 from triscale.network.lower import lower
@@ -213,7 +214,7 @@ def test_dropout_is_applied_before_classifier_in_training_only():
     assert not torch.equal(model.train()(images), model(images))
 
 
-@pytest.mark.parametrize("name", [name for name in names() if name not in ("efficientnet_b8", "efficientnet_l2")])
+@pytest.mark.parametrize("name", first_of_each_family(names()))
 def test_residual_blocks_match_tree(name):
     network = get(name)
     with torch.device("meta"):
@@ -221,7 +222,7 @@ def test_residual_blocks_match_tree(name):
     assert built == [isinstance(block, ResidualNode) for stage in lower(network).stages for block in stage.blocks]
 
 
-@pytest.mark.parametrize("name", [name for name in names() if name not in ("efficientnet_b8", "efficientnet_l2")])
+@pytest.mark.parametrize("name", first_of_each_family(names()))
 def test_walk_yields_every_module_with_parameters(name):
     network = get(name)
     with torch.device("meta"):

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from sizes import size
 from triscale.errors import BudgetError
 from triscale.families import get
 from triscale.jobs.core.networks import fit_any
@@ -31,7 +32,7 @@ def budget_of(baseline, shares: dict[str, float]) -> Budget:
     return Budget(**{name: share * cost_value(needed, name) for name, share in shares.items()})
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=size(25, 60), deadline=None)
 @given(
     baselines,
     laws,
@@ -69,7 +70,7 @@ def test_several_currencies_are_kept_and_larger_budgets_never_shrink(baseline, l
         assert all(new.achieved >= old.achieved for old, new in zip(fit.limits, again.limits, strict=True))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=size(25, 60), deadline=None)
 @given(
     baselines,
     laws,
