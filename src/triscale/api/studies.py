@@ -21,10 +21,10 @@ from triscale.jobs.studies.requests import (
     ComparisonRequest,
     Method,
     StudyOptions,
-    find_choices,
     make_objective,
     study_fields,
 )
+from triscale.jobs.studies.table_search import choose_evaluator
 from triscale.network.latency import load_predictor
 from triscale.scaling.family import Family, make_family, read_phis
 from triscale.scaling.law import EFFICIENTNET
@@ -106,12 +106,12 @@ def search_coefficients(
 
 
 def search_baseline(
-    images: str | Path,
+    images: str | Path | None,
     target: str,
     out: str | Path,
     *,
-    skeleton: AnyNetworkLike = "mobilenet_v2",
-    space: str | Path = "mnasnet",
+    skeleton: AnyNetworkLike | None = None,
+    space: str | Path | None = None,
     resolutions: Sequence[int] = (),
     profile: str | Path | None = None,
     objective: Literal["soft", "hard", "constraint"] = "soft",
@@ -120,7 +120,7 @@ def search_baseline(
     trials: int = 64,
     batch: int = 8,
     halving: bool = False,
-    evaluator: Literal["training", "supernet"] = "training",
+    evaluator: str = "training",
     supernet_epochs: int = 30,
     checked: int = 8,
     finalists: int = 3,
@@ -192,19 +192,26 @@ def search_baseline(
         >>> result = search_baseline("photos", "100M", "search", trials=32)  # doctest: +SKIP
         >>> model = ts.create_model(result.network)  # doctest: +SKIP
     """
-    name, choices = find_choices(str(space), tuple(resolutions))
+    chosen = choose_evaluator(
+        evaluator,
+        None if images is None else str(images),
+        skeleton=None if skeleton is None else as_network(skeleton),
+        space=None if space is None else str(space),
+        resolutions=tuple(resolutions),
+    )
     plan = {"trials": trials, "batch": batch, "halving": Halving() if halving else None}
     request = BaselineSearchRequest.parse(
-        _fields(images, skeleton, False, recipe, settings, epochs, seeds, share, data)
+        _fields(images or "", chosen.skeleton, False, recipe, settings, epochs, seeds, share, data)
         | {
-            "space": name,
-            "choices": choices,
+            "space": chosen.space,
+            "choices": chosen.choices,
             "objective": make_objective(target, form=objective, exponent=exponent),
             "predictor": None if profile is None else load_predictor(Path(profile)),
             "strategy": strategy,
             "search_seed": search_seed,
             "plan": SearchPlan.parse(plan, "the search plan"),
-            "evaluator": evaluator,
+            "evaluator": chosen.evaluator,
+            "table": chosen.table,
             "supernet_epochs": supernet_epochs,
             "checked": checked,
             "finalists": finalists,
