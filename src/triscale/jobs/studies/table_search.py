@@ -155,7 +155,7 @@ def find_in_table(
             if context.should_stop():
                 raise Interrupted("the search was stopped; the same command resumes it")
             scores = [table.score(job.network) for job in jobs if isinstance(job.network, Network)]
-            ledger.record(jobs, scores)
+            ledger.record(jobs, scores, f"table {table.name}")
             return scores
 
         price = price_of(request, space, out / TIMES, context)
@@ -175,7 +175,7 @@ def find_in_table(
         network=space.network(evaluated[best].sample),
         training_macs=0,
         limitations=_limits(evaluated, request, table),
-        table=TableSource(file=Path(source.file).name, sha256=source.sha256),
+        table=TableSource(file=table.name, sha256=source.sha256),
     )
     result.network.save(out / NETWORK)
     result.save(out / FOUND)
@@ -210,7 +210,7 @@ def _limits(
     evaluated: Sequence[EvaluatedCandidate], request: BaselineSearchRequest, table: AccuracyTable
 ) -> tuple[str, ...]:
     """Return the limitations of a search in a table, as sentences."""
-    name = Path(table.file).name
+    name = table.name
     sentences = [
         f"nothing was trained: the accuracies of {len(evaluated)} of {len(table.pool)} networks were read from {name}",
         f"networks that are not in {name} were not considered",

@@ -69,6 +69,12 @@ class AccuracyTable:
     file: str
     answers: dict[Structure, TableAnswer]
 
+    @property
+    def name(self) -> str:
+        """Name of the file; of the result of a search, with its folder."""
+        path = Path(self.file)
+        return f"{path.parent.name}/{path.name}" if path.suffix == ".json" else path.name
+
     @cached_property
     def pool(self) -> list[Sample]:
         """A sample for each network, in the order of the table."""

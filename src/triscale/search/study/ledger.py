@@ -68,9 +68,9 @@ class Ledger:
         """Enqueue jobs that are new, failed or lost."""
         self._retrying(lambda: self._add(jobs))
 
-    def record(self, jobs: Sequence[Job], scores: Sequence[Score]) -> None:
-        """Record the scores of jobs that need no worker; scores that are there already stay."""
-        self._retrying(lambda: self._record(jobs, scores))
+    def record(self, jobs: Sequence[Job], scores: Sequence[Score], source: str) -> None:
+        """Record scores that no worker computed, with where they come from; scores that are there already stay."""
+        self._retrying(lambda: self._record(jobs, scores, source))
 
     def refresh(self) -> None:
         """Read changes of other coordinators, and fail the trials of dead ones."""
@@ -151,12 +151,14 @@ class Ledger:
                     self._study.add_trial(_trial(job, self._describe(job)))
             self._last = newest_trials(self._study)
 
-    def _record(self, jobs: Sequence[Job], scores: Sequence[Score]) -> None:
+    def _record(self, jobs: Sequence[Job], scores: Sequence[Score], source: str) -> None:
         with self._storage.exclusive(self._study.study_name):
             self._refresh()
             for job, score in zip(jobs, scores, strict=True):
                 if self._score(job) is None:
-                    self._study.add_trial(_trial(job, self._describe(job), score))
+                    trial = _trial(job, self._describe(job), score)
+                    trial.set_user_attr("worker", source)
+                    self._study.add_trial(trial)
             self._last = newest_trials(self._study)
 
     def _claim(self, job: Job, trial: FrozenTrial) -> bool:
