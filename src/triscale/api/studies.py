@@ -146,11 +146,12 @@ def search_baseline(
     on validation images. The best networks are then trained longer. The same call resumes an interrupted search.
 
     Args:
-        images: A folder, table, URL or named data set.
+        images: A folder, table, URL or named data set; None with a table of accuracies.
         target: Target cost, such as ``400M`` (MACs), ``5M params`` or ``20ms``.
         out: Directory of the search, with its report and ``network.json``.
-        skeleton: The space varies its blocks, widths and repeats.
-        space: ``mnasnet``, ``mbconv``, ``small``, ``tiny``, ``resnet``, or a JSON file of choices.
+        skeleton: The space varies its blocks, widths and repeats. By default MobileNetV2, or that of the table.
+        space: ``mnasnet``, ``mbconv``, ``small``, ``tiny``, ``resnet``, or a JSON file of choices. By default
+            ``mnasnet``, or that of the table.
         resolutions: Resolutions in pixels to choose from; by default that of the skeleton.
         profile: Device profile that latency is predicted with; without one, latency is measured on this machine.
         objective: ``soft``: the reward depends on the cost everywhere; ``hard``: only above the target;
@@ -161,10 +162,11 @@ def search_baseline(
         trials: Number of networks to evaluate.
         batch: Number of networks that the strategy proposes at a time.
         halving: Whether only the best third continues after a ninth and after a third of the epochs.
-        evaluator: ``training`` trains each network; ``supernet`` evaluates all with one weight-sharing network.
+        evaluator: ``training`` trains each network; ``supernet`` evaluates all with one weight-sharing network;
+            ``table:FILE`` reads accuracies from a table or an earlier search, without images and trainings.
         supernet_epochs: Epochs of the supernet.
         checked: Number of random networks to train stand-alone, to check the ranking of the supernet.
-        finalists: Number of best networks to train for ``final_epochs``.
+        finalists: Number of best networks to train for ``final_epochs``; none with a table.
         final_epochs: Epochs of the finalists.
         search_seed: Seed of the strategy.
         recipe: A recipe, its name or its file.
