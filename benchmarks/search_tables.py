@@ -35,21 +35,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from triscale.families import get
 from triscale.network.cost import count_network
+from triscale.search.baseline.accuracy_table import find_table, read_table
 from triscale.search.baseline.objective import EXPONENT, Observation, SearchObjective, front
-from triscale.search.baseline.options import Choices, Options
-from triscale.search.baseline.space import Choice, Sample, make_space
+from triscale.search.baseline.space import Choice, Sample
 from triscale.search.baseline.strategies import STRATEGIES, make_strategy
-from triscale.search.baseline.strategies.bayesian import Bayesian, KnownCost, figures_of
-from triscale.search.baseline.strategies.strategy import Strategy
+from triscale.search.baseline.strategies.bayesian import KnownCost, figures_of
 
 AFTER = (25, 50, 64, 100, 200, 500)
 BATCH = 10
 Z_95 = 1.96
 NOISE = 0.3
 RIDGE = 10.0
-COLUMNS = {"kernels": ("k", (3, 5)), "expansions": ("e", (1, 4, 6)), "se_ratios": ("se", (0, 1))}
 
 
 class Place(NamedTuple):
@@ -130,14 +127,8 @@ def macro(file: Path) -> Place:
 
 
 def accel(file: Path, *, whole: bool) -> Place:
-    skeleton = get("efficientnet_b0")
-    layers = [(1, 2, 3, 4) if number == 5 else (1, 2, 3) for number in range(len(skeleton.stages))]
-    options = tuple(
-        Options(operations=("mbconv",), kernels=(3, 5), expansions=(1, 4, 6), se_ratios=(0.0, 0.25),
-                skips=("identity",), widths=(1.0,), layers=tuple(count - stage.repeats for count in counts))
-        for stage, counts in zip(skeleton.stages, layers, strict=True)
-    )  # fmt: skip
-    space = make_space("accel", skeleton, Choices(options=options))
+    source, space = find_table(file)
+    assert space is not None
     count = figures_of(space)
     known: dict[Sample, KnownCost] = {}
 
@@ -146,13 +137,7 @@ def accel(file: Path, *, whole: bool) -> Place:
             known[sample] = count(sample)
         return known[sample]
 
-    scores: dict[Sample, float] = {}
-    for row in rows_of(file):
-        sample = []
-        for choice in space.free_choices:
-            column, values = COLUMNS.get(choice.name, ("l", layers[choice.block or 0]))
-            sample.append(values.index(int(row[f"block{choice.block}_{column}"])))
-        scores[tuple(sample)] = float(row["top1"])
+    scores = {answer.sample: 100 * answer.accuracy for answer in read_table(source, space).answers.values()}
     assert all(
         round(count_network(space.network(sample)).params / 1e6, 4) == round(float(row["params_millions"]), 4)
         for sample, row in zip(list(scores)[:100], rows_of(file), strict=False)
@@ -273,26 +258,13 @@ def volume(place: Place, samples: Sequence[Sample], replay: int) -> float:
 
 def searched(name: str, place: Place, objective: SearchObjective, replay: int, evaluations: int) -> list[Sample]:
     """Return the evaluated samples of a search, in order."""
-    strategy: Strategy
-    if name == "bayesian":
-        strategy = Bayesian(place.space, replay, objective, pool=place.pool or None, figures=place.figures)
-    elif name == "random" and place.pool:
-        return random.Random(replay).sample(place.pool, evaluations)
-    else:
-        strategy = make_strategy(name, place.space, replay, objective)
+    strategy = make_strategy(name, place.space, replay, objective, pool=place.pool or None, figures=place.figures)
     evaluated: list[Sample] = []
-    free = np.ones(len(place.pool), dtype=bool)
-    points = np.array(place.pool)
     while len(evaluated) < evaluations:
         outcomes = []
-        for proposed in strategy.ask(min(BATCH, evaluations - len(evaluated))):
-            sample = proposed
-            if place.pool:
-                distance = np.where(free, (points != np.array(proposed)).sum(axis=1), len(proposed) + 1)
-                nearest = int(distance.argmin())
-                free[nearest], sample = False, place.pool[nearest]
+        for sample in strategy.ask(min(BATCH, evaluations - len(evaluated))):
             accuracy, cost = place.answer(sample, replay) / 100, place.figures(sample).costs["macs"]
-            outcomes.append(Observation(proposed, objective.reward(accuracy, cost), accuracy, cost))
+            outcomes.append(Observation(sample, objective.reward(accuracy, cost), accuracy, cost))
             evaluated.append(sample)
         strategy.tell(outcomes)
     return evaluated

@@ -21,10 +21,10 @@ from triscale.jobs.studies.requests import (
     ComparisonRequest,
     Method,
     StudyOptions,
-    find_choices,
     make_objective,
     study_fields,
 )
+from triscale.jobs.studies.table_search import choose_evaluator
 from triscale.network.latency import load_predictor
 from triscale.scaling.family import Family, make_family, read_phis
 from triscale.scaling.law import EFFICIENTNET
@@ -106,12 +106,12 @@ def search_coefficients(
 
 
 def search_baseline(
-    images: str | Path,
+    images: str | Path | None,
     target: str,
     out: str | Path,
     *,
-    skeleton: AnyNetworkLike = "mobilenet_v2",
-    space: str | Path = "mnasnet",
+    skeleton: AnyNetworkLike | None = None,
+    space: str | Path | None = None,
     resolutions: Sequence[int] = (),
     profile: str | Path | None = None,
     objective: Literal["soft", "hard", "constraint"] = "soft",
@@ -120,7 +120,7 @@ def search_baseline(
     trials: int = 64,
     batch: int = 8,
     halving: bool = False,
-    evaluator: Literal["training", "supernet"] = "training",
+    evaluator: str = "training",
     supernet_epochs: int = 30,
     checked: int = 8,
     finalists: int = 3,
@@ -146,11 +146,12 @@ def search_baseline(
     on validation images. The best networks are then trained longer. The same call resumes an interrupted search.
 
     Args:
-        images: A folder, table, URL or named data set.
+        images: A folder, table, URL or named data set; None with a table of accuracies.
         target: Target cost, such as ``400M`` (MACs), ``5M params`` or ``20ms``.
         out: Directory of the search, with its report and ``network.json``.
-        skeleton: The space varies its blocks, widths and repeats.
-        space: ``mnasnet``, ``mbconv``, ``small``, ``tiny``, ``resnet``, or a JSON file of choices.
+        skeleton: The space varies its blocks, widths and repeats. By default MobileNetV2, or that of the table.
+        space: ``mnasnet``, ``mbconv``, ``small``, ``tiny``, ``resnet``, or a JSON file of choices. By default
+            ``mnasnet``, or that of the table.
         resolutions: Resolutions in pixels to choose from; by default that of the skeleton.
         profile: Device profile that latency is predicted with; without one, latency is measured on this machine.
         objective: ``soft``: the reward depends on the cost everywhere; ``hard``: only above the target;
@@ -161,10 +162,11 @@ def search_baseline(
         trials: Number of networks to evaluate.
         batch: Number of networks that the strategy proposes at a time.
         halving: Whether only the best third continues after a ninth and after a third of the epochs.
-        evaluator: ``training`` trains each network; ``supernet`` evaluates all with one weight-sharing network.
+        evaluator: ``training`` trains each network; ``supernet`` evaluates all with one weight-sharing network;
+            ``table:FILE`` reads accuracies from a table or an earlier search, without images and trainings.
         supernet_epochs: Epochs of the supernet.
         checked: Number of random networks to train stand-alone, to check the ranking of the supernet.
-        finalists: Number of best networks to train for ``final_epochs``.
+        finalists: Number of best networks to train for ``final_epochs``; none with a table.
         final_epochs: Epochs of the finalists.
         search_seed: Seed of the strategy.
         recipe: A recipe, its name or its file.
@@ -192,19 +194,26 @@ def search_baseline(
         >>> result = search_baseline("photos", "100M", "search", trials=32)  # doctest: +SKIP
         >>> model = ts.create_model(result.network)  # doctest: +SKIP
     """
-    name, choices = find_choices(str(space), tuple(resolutions))
+    chosen = choose_evaluator(
+        evaluator,
+        None if images is None else str(images),
+        skeleton=None if skeleton is None else as_network(skeleton),
+        space=None if space is None else str(space),
+        resolutions=tuple(resolutions),
+    )
     plan = {"trials": trials, "batch": batch, "halving": Halving() if halving else None}
     request = BaselineSearchRequest.parse(
-        _fields(images, skeleton, False, recipe, settings, epochs, seeds, share, data)
+        _fields(images or "", chosen.skeleton, False, recipe, settings, epochs, seeds, share, data)
         | {
-            "space": name,
-            "choices": choices,
+            "space": chosen.space,
+            "choices": chosen.choices,
             "objective": make_objective(target, form=objective, exponent=exponent),
             "predictor": None if profile is None else load_predictor(Path(profile)),
             "strategy": strategy,
             "search_seed": search_seed,
             "plan": SearchPlan.parse(plan, "the search plan"),
-            "evaluator": evaluator,
+            "evaluator": chosen.evaluator,
+            "table": chosen.table,
             "supernet_epochs": supernet_epochs,
             "checked": checked,
             "finalists": finalists,

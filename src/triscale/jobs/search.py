@@ -18,6 +18,7 @@ from triscale.jobs.studies.requests import (
     StudyRequest,
 )
 from triscale.jobs.studies.status import location_of, request_of
+from triscale.jobs.studies.table_search import find_in_table
 from triscale.search.baseline.explore import BaselineSearchResult
 from triscale.search.coefficients.result import CoefficientSearchResult
 from triscale.search.compare.results import ComparisonResult
@@ -38,8 +39,9 @@ def search_coefficients(
 def search_baseline(
     request: BaselineSearchRequest, out: Path, context: ExecutionContext, options: StudyOptions = DEFAULT_STUDY
 ) -> BaselineSearchResult:
-    """Search for a baseline, and write the report; see :func:`find_baseline` for arguments and errors."""
-    result = find_baseline(request, out, context, options)
+    """Search for a baseline, and write the report; see :func:`find_baseline` and :func:`find_in_table`."""
+    find = find_baseline if request.table is None else find_in_table
+    result = find(request, out, context, options)
     write_study_report(out)
     return result
 

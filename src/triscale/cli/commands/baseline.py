@@ -28,13 +28,13 @@ MAX_ROWS = 12
 
 
 def baseline(
-    images: ImagesArgument,
+    images: ImagesArgument | None = None,
     /,
     *,
     target: str,
     out: Out,
-    skeleton: str = "mobilenet_v2",
-    space: str = "mnasnet",
+    skeleton: str | None = None,
+    space: str | None = None,
     resolutions: Items = (),
     cost: Literal["macs", "params", "latency"] | None = None,
     profile: Path | None = None,
@@ -44,7 +44,7 @@ def baseline(
     trials: int = 64,
     batch: int = 8,
     halving: Annotated[bool, Parameter(negative="")] = False,
-    evaluator: Literal["training", "supernet"] = "training",
+    evaluator: str = "training",
     supernet_epochs: int = 30,
     checked: int = 8,
     finalists: int = 3,
@@ -66,10 +66,11 @@ def baseline(
     out
         Folder of the search.
     skeleton
-        A published name or a JSON file of a network; the space varies its blocks, widths and repeats.
+        A published name or a JSON file of a network; the space varies its blocks, widths and repeats. By default
+        mobilenet_v2, or that of the table.
     space
         mnasnet, its subspaces mbconv, small and tiny, efficientnet_v2, mobilenet_v4, resnet for ResNet skeletons, or a
-        JSON file of choices.
+        JSON file of choices. By default mnasnet, or that of the table.
     resolutions
         Resolutions in pixels to choose from; by default that of the skeleton.
     cost
@@ -91,13 +92,15 @@ def baseline(
     halving
         After a ninth and a third of the epochs, continue only with the best third of the networks.
     evaluator
-        training: train each network stand-alone; supernet: evaluate all networks with one weight-sharing network.
+        training: train each network stand-alone; supernet: evaluate all networks with one weight-sharing network;
+        table:FILE: read accuracies from a table, without images and trainings. FILE is a .csv or .csv.gz file with a
+        column for each choice and one named accuracy, accel_nasbench.csv.gz, or the folder of an earlier search.
     supernet_epochs
         Epochs of the supernet.
     checked
         Number of random networks to train stand-alone, to check the ranking of the supernet.
     finalists
-        Number of best networks to train for --final-epochs.
+        Number of best networks to train for --final-epochs; none with a table.
     final_epochs
         Epochs of the finalists.
     search_seed
@@ -108,18 +111,24 @@ def baseline(
     from triscale.jobs.studies.requests import (
         PROXY_EPOCHS,
         BaselineSearchRequest,
-        find_choices,
         make_objective,
     )
+    from triscale.jobs.studies.table_search import choose_evaluator
     from triscale.search.baseline.explore import SearchPlan
     from triscale.search.coefficients.methods import Halving
 
-    name, choices = find_choices(space, _resolutions(joined(resolutions) or ""))
+    chosen = choose_evaluator(
+        evaluator,
+        images,
+        skeleton=None if skeleton is None else find_network(skeleton),
+        space=space,
+        resolutions=_resolutions(joined(resolutions) or ""),
+    )
     search = BaselineSearchRequest.parse(
-        study_request_fields(images, find_network(skeleton), options, PROXY_EPOCHS, PROXY_SEED)
+        study_request_fields(images or "", chosen.skeleton, options, PROXY_EPOCHS, PROXY_SEED)
         | {
-            "space": name,
-            "choices": choices,
+            "space": chosen.space,
+            "choices": chosen.choices,
             "objective": make_objective(target, cost=cost, form=objective, exponent=exponent),
             "predictor": None if profile is None else load_predictor(profile),
             "strategy": strategy,
@@ -127,7 +136,8 @@ def baseline(
             "plan": SearchPlan.parse(
                 {"trials": trials, "batch": batch, "halving": Halving() if halving else None}, "the search plan"
             ),
-            "evaluator": evaluator,
+            "evaluator": chosen.evaluator,
+            "table": chosen.table,
             "supernet_epochs": supernet_epochs,
             "checked": checked,
             "finalists": finalists,
@@ -151,9 +161,12 @@ def print_baseline(result: BaselineSearchResult, out: Path) -> None:
     from triscale.jobs.studies.baseline import describe_cost
 
     trained = sum(one.accuracy is not None for one in result.evaluated)
+    how = f"{trained} of them trained"
+    if result.table is not None:
+        how = f"with accuracies from {result.table.file} (SHA-256 {result.table.sha256[:16]}...); nothing was trained"
     console.print(
         f"{counted(len(result.evaluated), 'network')} of the space {result.space.name} evaluated with the strategy "
-        f"{result.strategy}, {trained} of them trained",
+        f"{result.strategy}, {how}",
         markup=False,
     )
     shown = result.front[-MAX_ROWS:]
@@ -165,7 +178,7 @@ def print_baseline(result: BaselineSearchResult, out: Path) -> None:
                 describe_cost(result.objective, one.cost),
                 si(one.params),
                 f"{one.accuracy or 0:.2%}",
-                f"{one.error:.2%}",
+                "unknown" if result.table is not None and one.error == 0 else f"{one.error:.2%}",
                 f"{one.reward:.4f}",
                 "best" if index == result.best else "",
             )

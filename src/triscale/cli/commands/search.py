@@ -246,9 +246,13 @@ def _print_status(result: StudyStatus) -> None:
     from triscale.progress import format_duration
 
     left = "" if result.seconds_left is None else f", about {format_duration(result.seconds_left)} left for these"
+    done = (
+        f"{result.done} training runs done, {result.running} running, {result.waiting} waiting, {result.failed} failed"
+    )
+    if result.table is not None:
+        done = f"{result.done} accuracies read from {result.table}, nothing was trained"
     console.print(
-        f"{result.kind} of {result.baseline}: {'finished' if result.finished else 'not finished'}; {result.done} "
-        f"training runs done, {result.running} running, {result.waiting} waiting, {result.failed} failed{left}",
+        f"{result.kind} of {result.baseline}: {'finished' if result.finished else 'not finished'}; {done}{left}",
         markup=False,
     )
     for job in result.running_jobs:
@@ -262,8 +266,7 @@ def _print_status(result: StudyStatus) -> None:
                 (
                     standing.network,
                     f"x{standing.ratio:.3f}",
-                    str(standing.epochs),
-                    str(standing.seeds),
+                    *((str(standing.epochs), str(standing.seeds)) if result.table is None else ("-", "-")),
                     f"{standing.accuracy:.2%}",
                 )
                 for standing in result.standings[:MAX_STANDINGS]

@@ -68,8 +68,10 @@ def _verdict(result: BaselineSearchResult) -> str:
     final = next((one for one in result.finalists if one.structure == result.network.structure), None)
     accuracy, epochs = (best.accuracy or 0.0, best.epochs) if final is None else (final.accuracy, final.epochs)
     macs = si(count_network(result.network).macs)
-    after = f"{epochs} epoch{'s' if epochs != 1 else ''}"
-    chosen = f"{result.network.name} reaches {unbroken(share(accuracy))} with {unbroken(f'{macs} MACs')} after {after}"
+    after = f"after {epochs} epoch{'s' if epochs != 1 else ''}"
+    if result.table is not None:
+        after = f"in {result.table.file}"
+    chosen = f"{result.network.name} reaches {unbroken(share(accuracy))} with {unbroken(f'{macs} MACs')} {after}"
     return f"{chosen}: the best reward of {len(result.evaluated)} evaluated networks."
 
 
@@ -86,7 +88,6 @@ def _warnings(result: BaselineSearchResult) -> tuple[str, ...]:
 
 def _settings(result: BaselineSearchResult) -> tuple[NamedValue, ...]:
     objective, plan, ranking = result.objective, result.plan, result.ranking
-    halving = "none" if plan.halving is None else ", ".join(map(str, plan.rungs(result.proxy.epochs))) + " epochs"
     rows = [
         ("space", f"{result.space.name}, {number(float(result.space.size))} samples"),
         ("skeleton", f"{result.space.skeleton.name}, {si(count_network(result.space.skeleton).macs)} MACs"),
@@ -94,10 +95,16 @@ def _settings(result: BaselineSearchResult) -> tuple[NamedValue, ...]:
         ("strategy", result.strategy),
         ("evaluator", result.evaluator),
         ("networks", f"{plan.trials} in batches of {plan.batch}"),
-        ("early stopping", halving),
-        ("training", f"{result.proxy.epochs} epochs of {result.proxy.images} images"),
-        ("seeds", ", ".join(map(str, result.proxy.seeds))),
     ]
+    if result.proxy is not None:
+        halving = "none" if plan.halving is None else ", ".join(map(str, plan.rungs(result.proxy.epochs))) + " epochs"
+        rows += [
+            ("early stopping", halving),
+            ("training", f"{result.proxy.epochs} epochs of {result.proxy.images} images"),
+            ("seeds", ", ".join(map(str, result.proxy.seeds))),
+        ]
+    if result.table is not None:
+        rows.append(("table", f"{result.table.file}, SHA-256 {result.table.sha256}; nothing was trained"))
     if ranking is not None:
         interval = f"{ranking.low:.2f} to {ranking.high:.2f}"
         rows.append(
@@ -107,11 +114,11 @@ def _settings(result: BaselineSearchResult) -> tuple[NamedValue, ...]:
 
 
 def _next_commands(request: BaselineSearchRequest, folder: Path) -> tuple[str, ...]:
-    network = str(folder / "network.json")
+    network, images = str(folder / "network.json"), request.images or "IMAGES"
     commands = (
-        ("triscale", "search", "coefficients", request.images, "--baseline", network, "--out", "coefficients"),
+        ("triscale", "search", "coefficients", images, "--baseline", network, "--out", "coefficients"),
         ("triscale", "family", "--baseline", network, "--law", "coefficients", "--phis", "0..4", "--out", "family"),
-        ("triscale", "compare", request.images, "--baseline", network, "--out", "comparison"),
-        ("triscale", "train", request.images, "--network", network, "--out", "run"),
+        ("triscale", "compare", images, "--baseline", network, "--out", "comparison"),
+        ("triscale", "train", images, "--network", network, "--out", "run"),
     )
     return tuple(shown_command(command) for command in commands)

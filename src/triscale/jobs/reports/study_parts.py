@@ -19,18 +19,19 @@ BASELINE = "baseline.json"
 
 def name_of_images(request: StudyRequest | None) -> str:
     """Return the prefix of a report's title: the name of the data set, if it is known."""
-    return "" if request is None else f"{Path(request.images).name}: "
+    return "" if request is None or not request.images else f"{Path(request.images).name}: "
 
 
 def request_rows(request: StudyRequest | None) -> tuple[NamedValue, ...]:
     """Return the settings of a study's request that its result does not contain."""
     if request is None:
         return ()
-    return (
-        NamedValue(name="images", value=f"{shown_path(request.images)}, {share(request.share)} of the training images"),
+    images = f"{shown_path(request.images)}, {share(request.share)} of the training images"
+    trained = (
+        NamedValue(name="images", value=images),
         NamedValue(name="recipe", value=f"{request.recipe.name}, digest {request.recipe.digest[:16]}"),
-        NamedValue(name="request digest", value=request.digest[:16]),
     )
+    return (*(trained if request.images else ()), NamedValue(name="request digest", value=request.digest[:16]))
 
 
 def trained_on(folder: Path) -> tuple[NamedValue, ...]:

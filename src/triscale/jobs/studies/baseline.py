@@ -51,7 +51,7 @@ from triscale.search.study.worker import Work
 from triscale.training.context import ExecutionContext
 from triscale.training.recipe import Recipe
 
-FOUND, NETWORK, TIMES = "found.json", "network.json", "times.json"
+FOUND, NETWORK, TIMES = BaselineSearchResult.file_name, "network.json", "times.json"
 MAX_SAMPLED = 1000
 MAX_SHOWN = 4
 """Maximum number of networks of the Pareto front in a progress message."""
@@ -118,10 +118,16 @@ def find_baseline(
             "--storage shares a study between machines, but measured latency and a supernet work on one machine only; "
             "leave --storage out, or give --evaluator training and a --profile or another cost than measured latency"
         )
-    split = prepare_split(request, out, context, options, lambda split: _check_target(request, split, context))
+    split = prepare_split(
+        request,
+        out,
+        context,
+        options,
+        lambda split: check_target(request, search_space(request, len(split.classes)), context),
+    )
     search = _Search(request, out, context, options, split, search_space(request, len(split.classes)))
     images, space = len(split.train), search.space
-    price = _price(request, space, out / TIMES, context)
+    price = price_of(request, space, out / TIMES, context)
     if request.evaluator == "supernet":
         proxy, work = Proxy(epochs=1, images=images, seeds=(0,)), _supernet(search).evaluate
     else:
@@ -225,7 +231,7 @@ def search_space(request: BaselineSearchRequest, classes: int) -> Space:
     return make_space(request.space, skeleton, request.choices)
 
 
-def _price(request: BaselineSearchRequest, space: Space, file: Path | None, context: ExecutionContext) -> Price:
+def price_of(request: BaselineSearchRequest, space: Space, file: Path | None, context: ExecutionContext) -> Price:
     """Return the function that computes, predicts or measures the cost of a network."""
     cost, predictor = request.objective.cost, request.predictor
     if cost != "latency":
@@ -235,13 +241,17 @@ def _price(request: BaselineSearchRequest, space: Space, file: Path | None, cont
     return LatencyMeter(space.skeleton, file, context)
 
 
-def _check_target(request: BaselineSearchRequest, split: Split, context: ExecutionContext) -> None:
-    """Check that some network of the space can meet the target."""
-    space, objective = search_space(request, len(split.classes)), request.objective
+def check_target(request: BaselineSearchRequest, space: Space, context: ExecutionContext) -> None:
+    """Check that some network of the space can meet the target.
+
+    Raises:
+        SearchError: The target is below the cheapest network or above the most expensive one.
+    """
+    objective = request.objective
     if objective.cost != "latency":
         space.check_target(objective.cost, objective.target)
         return
-    price = _price(request, space, None, context)
+    price = price_of(request, space, None, context)
     low, high = price(space.smallest()), price(space.largest())
     if not low <= objective.target <= high:
         raise SearchError(

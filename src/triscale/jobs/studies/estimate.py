@@ -93,6 +93,8 @@ def estimate_baseline_search(request: BaselineSearchRequest, context: ExecutionC
         UserError: Invalid input, as in the search itself.
         Interrupted: ``context.should_stop`` returned true.
     """
+    if request.table is not None:
+        raise SearchError("--dry-run estimates trainings, and a search in a table trains nothing; leave it out")
     check_request(request)
     training = _time_baseline(request, context)
     space, rng, seeds = search_space(request, training.classes), random.Random(request.search_seed), len(request.seeds)

@@ -20,7 +20,7 @@ from triscale.record import Record, SparseRecord
 from triscale.scaling.budget import Budget
 from triscale.scaling.law import EFFICIENTNET
 from triscale.scaling.piecewise import AnyLaw
-from triscale.search.baseline.explore import SearchPlan
+from triscale.search.baseline.explore import EvaluatorName, SearchPlan, TableSource
 from triscale.search.baseline.objective import EXPONENT, CostName, SearchObjective
 from triscale.search.baseline.options import MENUS, Choices
 from triscale.search.baseline.ranking import MIN_NETWORKS
@@ -114,18 +114,20 @@ class ComparisonRequest(StudyRequest, SparseRecord):
         return equal_cost(baseline, self.times, law=self.law, laws=self.laws, phi=self.phi, fit=fit, count=count)
 
 
-class BaselineSearchRequest(StudyRequest):
+class BaselineSearchRequest(StudyRequest, SparseRecord):
     """The request of a baseline search; ``baseline`` is the skeleton.
 
     ``recipe`` and ``seeds`` define the short trainings. The best ``finalists`` networks are trained for
     ``final_epochs``. A supernet is trained with the same recipe for ``supernet_epochs``; ``checked`` random networks of
     the space are then trained stand-alone, to check whether the supernet ranks them in the same order. If the cost is
     latency, it is predicted by ``predictor``, or measured on this machine if that is None. Networks are scored on the
-    validation images, never on the test images.
+    validation images, never on the test images. With the evaluator ``table``, ``images`` is empty and nothing is
+    trained: accuracies are read from ``table``, and the recipe, seeds and finalists have no effect.
     """
 
     kind_name: ClassVar[str] = "baseline_search"
     schema_number: ClassVar[int] = 3
+    sparse: ClassVar[tuple[str, ...]] = ("table",)
 
     space: str
     choices: Choices
@@ -134,7 +136,8 @@ class BaselineSearchRequest(StudyRequest):
     strategy: str
     search_seed: int = 0
     plan: SearchPlan = SearchPlan()
-    evaluator: Literal["training", "supernet"] = "training"
+    evaluator: EvaluatorName = "training"
+    table: TableSource | None = None
     supernet_epochs: PositiveInt = 30
     checked: int = Field(default=8, ge=MIN_NETWORKS)
     finalists: int = Field(default=3, ge=0)
@@ -155,7 +158,7 @@ def study_fields(
     """Return the fields that all requests of studies have.
 
     Args:
-        images: A folder, table, URL or named data set.
+        images: A folder, table, URL or named data set; empty for a search without trainings.
         baseline: The network that is scaled or searched from.
         recipe: How candidates are trained.
         settings: Changes of the recipe: ``field=value``, or a mapping from fields to values.
@@ -175,7 +178,7 @@ def study_fields(
     baseline, data = match_channels(baseline, data)
     check_channels(chosen.augmentation, baseline.in_channels)
     return {
-        "images": absolute_images(images),
+        "images": absolute_images(images) if images else "",
         "baseline": baseline,
         "recipe": chosen if epochs is None else chosen.replace(epochs=epochs),
         "seeds": tuple(seeds),

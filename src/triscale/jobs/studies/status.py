@@ -21,7 +21,7 @@ from triscale.jobs.studies.requests import (
     StudyRequest,
 )
 from triscale.jobs.studies.trials import STUDY
-from triscale.record import KIND_KEY, Record, write_atomic
+from triscale.record import KIND_KEY, Record, SparseRecord, write_atomic
 from triscale.search.study.entries import Entry, read_entries
 
 KINDS: tuple[type[StudyRequest], ...] = (CoefficientSearchRequest, ComparisonRequest, BaselineSearchRequest)
@@ -46,7 +46,7 @@ class StudyStanding(Record):
     accuracy: float
 
 
-class StudyStatus(Record):
+class StudyStatus(SparseRecord):
     """Status of a study.
 
     Attributes:
@@ -64,10 +64,12 @@ class StudyStatus(Record):
         standings: Intermediate results, best first.
         running_jobs: A description of each running job.
         errors: The error message of each failed job.
+        table: The table that accuracies were read from instead of trainings; left out of JSON if there is none.
     """
 
     kind_name: ClassVar[str] = "status"
     schema_number: ClassVar[int] = 2
+    sparse: ClassVar[tuple[str, ...]] = ("table",)
 
     kind: str
     baseline: str
@@ -82,6 +84,7 @@ class StudyStatus(Record):
     standings: tuple[StudyStanding, ...]
     running_jobs: tuple[str, ...]
     errors: tuple[str, ...]
+    table: str | None = None
 
 
 def read_status(out: Path, storage: str | None = None) -> StudyStatus:
@@ -100,7 +103,9 @@ def read_status(out: Path, storage: str | None = None) -> StudyStatus:
     counts = {
         state: sum(entry.state == state for entry in entries) for state in ("waiting", "running", "done", "failed")
     }
+    table = request.table if isinstance(request, BaselineSearchRequest) else None
     return StudyStatus(
+        table=None if table is None else table.file,
         kind=request.kind_name,
         baseline=request.baseline.name,
         study=location.study,

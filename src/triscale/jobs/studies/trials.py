@@ -31,7 +31,7 @@ from triscale.network.custom import AnyNetwork
 from triscale.progress import format_duration
 from triscale.results.metrics import Metrics
 from triscale.search.shape import ScaledNetwork, realized
-from triscale.search.study.ledger import open_ledger
+from triscale.search.study.ledger import Ledger, open_ledger
 from triscale.search.study.storage import without_password
 from triscale.search.study.study import Pace, Study
 from triscale.search.study.trial import Job, Score
@@ -44,6 +44,7 @@ from triscale.version import __version__
 TEST_SHARE = 0.2
 SPLIT = "split.json"
 STUDY = "study.sqlite"
+Size = Callable[[AnyNetwork], ScaledNetwork]
 MIN_HELD_OUT = 20
 """Minimum number of validation images; with fewer, a single image changes the accuracy by more than 5 points."""
 MAX_HELD_OUT = 0.5
@@ -171,6 +172,41 @@ def open_study(
         RunError: Another process works in the directory.
         SearchError: The storage cannot be used, or holds a study of the same name with other settings.
     """
+    size = sizes_relative_to(baseline)
+
+    def on_change(pace: Pace) -> None:
+        context.progress.begin("train", pace.total)
+        left = "" if pace.seconds_left is None else f", about {format_duration(pace.seconds_left)} left"
+        context.progress.advance(pace.ended, f"{pace.ended} of {pace.total} trainings{left}")
+
+    context.progress.begin("train")
+    with open_study_ledger(name, settings, size, out, options) as ledger:
+        study = Study(
+            ledger,
+            out / "trials",
+            work,
+            workers=max(1, context.workers),
+            should_stop=context.should_stop,
+            on_change=on_change,
+            weigh=lambda job: float(size(job.network).macs * (job.stop - job.start)),
+        )
+        with study:
+            yield study
+
+
+@contextmanager
+def open_study_ledger(
+    name: str, settings: dict[str, object], size: Size, out: Path, options: StudyOptions
+) -> Iterator[Ledger]:
+    """Open the ledger of a study and save its location; see :func:`open_study` for arguments and errors."""
+    storage, title = options.storage or out / STUDY, options.study or name
+    with open_ledger(storage, title, settings, lambda job: size(job.network)) as ledger:
+        StudyLocation(storage=without_password(options.storage), study=title).save(out / StudyLocation.file_name)
+        yield ledger
+
+
+def sizes_relative_to(baseline: AnyNetwork) -> Size:
+    """Return a function that counts networks, with their cost relative to that of a baseline; counts are cached."""
     baseline_counts = count_of(baseline)
 
     @cache
@@ -184,26 +220,7 @@ def open_study(
             params=counted.params,
         )
 
-    def on_change(pace: Pace) -> None:
-        context.progress.begin("train", pace.total)
-        left = "" if pace.seconds_left is None else f", about {format_duration(pace.seconds_left)} left"
-        context.progress.advance(pace.ended, f"{pace.ended} of {pace.total} trainings{left}")
-
-    context.progress.begin("train")
-    storage, title = options.storage or out / STUDY, options.study or name
-    with open_ledger(storage, title, settings, lambda job: size(job.network)) as ledger:
-        StudyLocation(storage=without_password(options.storage), study=title).save(out / StudyLocation.file_name)
-        study = Study(
-            ledger,
-            out / "trials",
-            work,
-            workers=max(1, context.workers),
-            should_stop=context.should_stop,
-            on_change=on_change,
-            weigh=lambda job: float(size(job.network).macs * (job.stop - job.start)),
-        )
-        with study:
-            yield study
+    return size
 
 
 def prepare_split(
@@ -232,15 +249,8 @@ def prepare_split(
     """
     file, split_file = out / f"{request.kind_name}.json", out / SPLIT
     refuse_output_in_images(out, request.images)
-    if file.is_file():
-        if type(request).load(file) != request:
-            raise RunError(
-                f"{out} holds a {request.kind_name} with a different request; give another folder with --out, or the "
-                "same options as before to resume it"
-            )
+    if started(request, out):
         return Split.load(split_file)
-    if out.is_dir() and any(path.name != split_file.name for path in out.iterdir()):
-        raise RunError(f"{out} is not empty and holds no {request.kind_name}; give a new folder with --out")
 
     scanned = scan_with_progress(
         request.images, context, "stopped while scanning the images; nothing was written", request.data
@@ -263,6 +273,25 @@ def prepare_split(
     split.save(split_file)
     request.save(file)
     return split
+
+
+def started(request: StudyRequest, out: Path) -> bool:
+    """Return whether a directory holds the study of a request already.
+
+    Raises:
+        RunError: The directory holds a study with another request, or other files.
+    """
+    file = out / f"{request.kind_name}.json"
+    if file.is_file():
+        if type(request).load(file) != request:
+            raise RunError(
+                f"{out} holds a {request.kind_name} with a different request; give another folder with --out, or the "
+                "same options as before to resume it"
+            )
+        return True
+    if out.is_dir() and any(path.name != SPLIT for path in out.iterdir()):
+        raise RunError(f"{out} is not empty and holds no {request.kind_name}; give a new folder with --out")
+    return False
 
 
 def _too_few_message(split: Split) -> str:

@@ -161,7 +161,7 @@ def _pareto(axes: Axes, result: BaselineSearchResult) -> None:
     percent_axis(axes, "y", 6)
     axes.grid(visible=True, color=GRID)
     axes.set_xlabel(f"{UNITS[result.objective.cost]}, logarithmic")
-    axes.set_ylabel("accuracy on validation images")
+    axes.set_ylabel("accuracy on validation images" if result.table is None else "accuracy in the table")
 
 
 def _cost_axis(axes: Axes, unit: str, low: float, high: float) -> None:

@@ -39,15 +39,15 @@ def sections(content: BaselineContent) -> tuple[tuple[str, str], ...]:
 def headline(content: BaselineContent) -> tuple[Tile, ...]:
     """Return the headline figures: the best network, its accuracy and cost, and the effort of the search."""
     result, best, final = content.result, content.result.evaluated[content.result.best], chosen_finalist(content.result)
-    accuracy, error, epochs = (
-        (best.accuracy or 0.0, best.error, result.proxy.epochs)
-        if final is None
-        else (final.accuracy, final.error, final.epochs)
-    )
+    accuracy, error = (best.accuracy or 0.0, best.error) if final is None else (final.accuracy, final.error)
     cost = best.cost if final is None else in_search(result, final).cost
-    detail = f"{epochs} epochs, validation images, standard error {points(error)} points"
     num_trained = sum(one.epochs > 0 for one in trained(result)) if result.evaluator == "training" else 0
     effort = f"{num_trained} trained in the search, {si(result.training_macs)} training MACs"
+    if result.proxy is None:
+        detail, effort = f"read from a table, standard error {error_text(result, error)}", "nothing was trained"
+    else:
+        epochs = result.proxy.epochs if final is None else final.epochs
+        detail = f"{epochs} epochs, validation images, standard error {error_text(result, error)} points"
     network, target = result.network, cost_text(result.objective, result.objective.target)
     params = si(count_network(network).params)
     return (
@@ -56,6 +56,11 @@ def headline(content: BaselineContent) -> tuple[Tile, ...]:
         Tile("Cost", cost_text(result.objective, cost), f"target {target}"),
         Tile("Networks evaluated", str(len(trained(result))), effort),
     )
+
+
+def error_text(result: BaselineSearchResult, error: float) -> str:
+    """Return a standard error in percentage points; a table that has one accuracy for a network does not give it."""
+    return "unknown" if result.table is not None and error == 0 else points(error)
 
 
 def chosen_finalist(result: BaselineSearchResult) -> Finalist | None:

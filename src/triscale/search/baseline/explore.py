@@ -16,7 +16,7 @@ from pydantic import Field
 from triscale.errors import SearchError
 from triscale.network.cost import count_network, si
 from triscale.network.spec import Network
-from triscale.record import Record
+from triscale.record import Record, SparseRecord
 from triscale.search.baseline.objective import Observation, SearchObjective, front
 from triscale.search.baseline.ranking import Ranking
 from triscale.search.baseline.space import Sample, Space
@@ -26,6 +26,8 @@ from triscale.search.study.trial import PASSES, Evaluation, Job, Proxy
 
 Price = Callable[[Network], float]
 """Returns the cost of a network, in the unit of the objective."""
+
+EvaluatorName = Literal["training", "supernet", "table"]
 
 MAX_REPEATED = 20
 """A strategy counts as exhausted after this many batches in a row without a new network."""
@@ -81,24 +83,34 @@ class Finalist(Record):
     reward: float
 
 
-class BaselineSearchResult(Record):
+class TableSource(Record):
+    """A table of accuracies that stood in for trainings: its file and the SHA-256 of the file."""
+
+    file: str
+    sha256: str = Field(pattern="[0-9a-f]{64}")
+
+
+class BaselineSearchResult(SparseRecord):
     """The result of a baseline search, with its evidence.
 
     ``front`` and ``best`` are indices into ``evaluated``: the Pareto front from the cheapest to the most expensive
     network, and the network with the greatest reward. ``network`` is the best of the ``finalists``, if there are any.
-    ``ranking`` states how well a supernet ranks networks. ``limitations`` are sentences on what the result does not
-    show.
+    ``ranking`` states how well a supernet ranks networks. If accuracies were read from a ``table``, nothing was
+    trained: there is no ``proxy``, epochs are 0, and so are errors that the table does not give. ``limitations`` are
+    sentences on what the result does not show.
     """
 
     kind_name: ClassVar[str] = "found_baseline"
     schema_number: ClassVar[int] = 2
+    file_name: ClassVar[str] = "found.json"
+    sparse: ClassVar[tuple[str, ...]] = ("table",)
 
     space: Space
     objective: SearchObjective
     strategy: str
-    evaluator: Literal["training", "supernet"]
+    evaluator: EvaluatorName
     plan: SearchPlan
-    proxy: Proxy
+    proxy: Proxy | None
     evaluated: tuple[EvaluatedCandidate, ...]
     front: tuple[int, ...]
     best: int
@@ -107,6 +119,7 @@ class BaselineSearchResult(Record):
     ranking: Ranking | None = None
     training_macs: int
     limitations: tuple[str, ...] = ()
+    table: TableSource | None = None
 
 
 def explore(

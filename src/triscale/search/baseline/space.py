@@ -135,6 +135,17 @@ class Space(Record):
         Raises:
             SearchError: It is not a sample of this space.
         """
+        stages, resolution = self.stages(sample)
+        # All parts are valid by themselves, and every resolution was tried; validating again takes most of the time.
+        unnamed = self.skeleton.replace(stages=stages, resolution=resolution)
+        return unnamed.replace(name=f"{self.name}-{unnamed.structure[:8]}")
+
+    def stages(self, sample: Sample) -> tuple[tuple[Stage, ...], int]:
+        """Return the stages and the resolution of a sample, which are equal for samples that give the same network.
+
+        Raises:
+            SearchError: It is not a sample of this space.
+        """
         self.check(sample)
         chosen = iter(sample)
         stages = tuple(
@@ -142,10 +153,7 @@ class Space(Record):
             for number, options in enumerate(self._of_blocks)
         )
         resolutions = self.choices.resolutions or (self.skeleton.resolution,)
-        resolution = resolutions[next(chosen) if len(resolutions) > 1 else 0]
-        # All parts are valid by themselves, and every resolution was tried; validating again takes most of the time.
-        unnamed = self.skeleton.replace(stages=stages, resolution=resolution)
-        return unnamed.replace(name=f"{self.name}-{unnamed.structure[:8]}")
+        return stages, resolutions[next(chosen) if len(resolutions) > 1 else 0]
 
     def find(self, network: Network) -> Sample | None:
         """Return a sample that gives the structure of a network, or None if there is none.

@@ -68,6 +68,10 @@ class Ledger:
         """Enqueue jobs that are new, failed or lost."""
         self._retrying(lambda: self._add(jobs))
 
+    def record(self, jobs: Sequence[Job], scores: Sequence[Score], source: str) -> None:
+        """Record scores that no worker computed, with where they come from; scores that are there already stay."""
+        self._retrying(lambda: self._record(jobs, scores, source))
+
     def refresh(self) -> None:
         """Read changes of other coordinators, and fail the trials of dead ones."""
         self._retrying(self._refresh)
@@ -144,7 +148,17 @@ class Ledger:
             for job in jobs:
                 trial = self._last.get(_key(job))
                 if trial is None or trial.state == TrialState.FAIL:
-                    self._study.add_trial(_waiting(job, self._describe(job)))
+                    self._study.add_trial(_trial(job, self._describe(job)))
+            self._last = newest_trials(self._study)
+
+    def _record(self, jobs: Sequence[Job], scores: Sequence[Score], source: str) -> None:
+        with self._storage.exclusive(self._study.study_name):
+            self._refresh()
+            for job, score in zip(jobs, scores, strict=True):
+                if self._score(job) is None:
+                    trial = _trial(job, self._describe(job), score)
+                    trial.set_user_attr("worker", source)
+                    self._study.add_trial(trial)
             self._last = newest_trials(self._study)
 
     def _claim(self, job: Job, trial: FrozenTrial) -> bool:
@@ -237,7 +251,8 @@ def _key(job: Job) -> TrialKey:
     return (job.key, job.start, job.stop)
 
 
-def _waiting(job: Job, sized: ScaledNetwork) -> FrozenTrial:
+def _trial(job: Job, sized: ScaledNetwork, score: Score | None = None) -> FrozenTrial:
+    """Return the trial of a job: waiting, or complete if its score is given."""
     params = {
         "depth": sized.realized.depth,
         "width": sized.realized.width,
@@ -246,7 +261,8 @@ def _waiting(job: Job, sized: ScaledNetwork) -> FrozenTrial:
         "seed": job.seed,
     }
     return optuna.trial.create_trial(
-        state=TrialState.WAITING,
+        state=TrialState.WAITING if score is None else TrialState.COMPLETE,
+        value=None if score is None else score.accuracy,
         params=params,
         distributions=_DISTRIBUTIONS,
         user_attrs={
@@ -258,7 +274,8 @@ def _waiting(job: Job, sized: ScaledNetwork) -> FrozenTrial:
             "macs": sized.macs,
             "params": sized.params,
             "ratio": sized.ratio,
-        },
+        }
+        | ({} if score is None else {"error": score.error}),
         system_attrs={"fixed_params": params},
     )
 
