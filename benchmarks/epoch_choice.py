@@ -22,7 +22,8 @@ every rule chooses an epoch by them alone, and the others judge the weights that
 no epoch is as accurate.
 
 Printed are the accuracy in % by ``highest``, and what each other rule gains in points: the mean over trainings and
-draws, its 95% interval over trainings, and the worst training. At least 50 images judge. A training that is in DIR is
+draws, its 95% interval over trainings, and the worst training. At least 50 images judge,
+and a row has at least two trainings. A training that is in DIR is
 not repeated.
 """
 
@@ -163,6 +164,8 @@ def print_table(
     print(f"{'images':>6}  {'highest':>8}  " + "  ".join(f"{name:<24}" for name in list(RULES)[1:]))
     for size in sizes:
         enough = [one for one in trainings if one[0].shape[1] >= size + LEAST_JUDGES]
+        if len(enough) < 2:
+            continue
         kept = np.array([judged(right, losses, first, size) for right, losses in enough])
         gains = 100 * (kept[:, 1:] - kept[:, :1])
         halves = 1.96 * gains.std(0, ddof=1) / len(gains) ** 0.5

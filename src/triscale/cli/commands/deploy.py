@@ -39,9 +39,9 @@ def export(
 ) -> None:
     """Export a run or weights to a file for an inference engine, check the file, and measure its latency.
 
-    The file contains the preprocessing. The outputs of a float32 file must match those of the model. A bfloat16 or int8
-    file may lose half a percentage point of accuracy on validation images; sensitive blocks stay in float in int8. What
-    it loses on test images is reported with its interval, and a file that surely loses more than allowed is not kept.
+    The file contains the preprocessing. The outputs of a float32 file must match those of the model. A float16,
+    bfloat16 or int8 file may lose half a percentage point of accuracy on validation images; sensitive blocks stay in
+    float in int8. What it loses on test images is reported with its interval, and a file that surely loses more than allowed is not kept.
 
     Parameters
     ----------
