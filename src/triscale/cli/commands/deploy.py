@@ -41,7 +41,8 @@ def export(
 
     The file contains the preprocessing. The outputs of a float32 file must match those of the model. A float16,
     bfloat16 or int8 file may lose half a percentage point of accuracy on validation images; sensitive blocks stay in
-    float in int8. What it loses on test images is reported with its interval, and a file that surely loses more than allowed is not kept.
+    float in int8. What it loses on test images is reported with its interval, and a file that surely loses more than
+    allowed is not kept.
 
     Parameters
     ----------
