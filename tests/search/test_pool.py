@@ -19,16 +19,16 @@ OBJECTIVE = SearchObjective(target=1e6)
 
 
 class Scripted:
-    """Proposes given samples, and keeps what it is told."""
+    """Proposes given samples, and keeps what it observes."""
 
     def __init__(self, samples):
-        self.samples, self.told = list(samples), []
+        self.samples, self.observed = list(samples), []
 
     def ask(self, count):
         return [self.samples.pop(0) for _ in range(count)]
 
     def tell(self, outcomes):
-        self.told += outcomes
+        self.observed += outcomes
 
 
 def answered(samples):
@@ -68,7 +68,7 @@ def test_a_proposal_is_replaced_by_the_nearest_free_sample(data):
         free.remove(given)
         strategy.tell(answered([given]))
         # The strategy learns the answer of the nearest sample under its own proposal.
-        assert inner.told[-1] == answered([given])[0]._replace(sample=proposal)
+        assert inner.observed[-1] == answered([given])[0]._replace(sample=proposal)
 
 
 def test_random_search_in_a_pool_draws_as_the_standard_library():

@@ -7,6 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from triscale.results.history import Epoch, best_epoch, kept_epoch, kept_note
+from triscale.training.recipe import Recipe, get_recipe
+
+RULE = "one_standard_error"
 
 
 def epoch(number: int, score: float, loss: float = 1.0, *, several: bool = False) -> Epoch:
@@ -41,7 +44,7 @@ def test_another_epoch_changes_nothing_or_is_kept_itself(drawn, pretrained, rule
 @given(curves)
 def test_kept_epoch_is_the_last_within_the_error(drawn):
     right, images = drawn
-    kept = kept_epoch(curve(right, images), images)
+    kept = kept_epoch(curve(right, images), images, RULE)
     share = (max(right) + 1) / (images + 2)
     allowed = images * math.sqrt(share * (1 - share) / images)
     within = [number for number, one in enumerate(right, start=1) if max(right) - one <= allowed + 1e-9]
@@ -56,22 +59,22 @@ def test_pretrained_weights_are_kept_if_no_epoch_reaches_them(drawn, rule):
 
 
 def test_few_images_do_not_choose_by_chance_and_many_do():
-    assert kept_epoch(curve([30, 37, 36, 36], 40), 40).epoch == 4
-    assert kept_epoch(curve([30_000, 37_000, 36_000, 36_000], 40_000), 40_000).epoch == 2
+    assert kept_epoch(curve([30, 37, 36, 36], 40), 40, RULE).epoch == 4
+    assert kept_epoch(curve([30_000, 37_000, 36_000, 36_000], 40_000), 40_000, RULE).epoch == 2
 
 
 def test_collapse_is_not_kept():
-    assert kept_epoch(curve([15, 18, 2], 20), 20).epoch == 2
+    assert kept_epoch(curve([15, 18, 2], 20), 20, RULE).epoch == 2
 
 
 def test_highest_has_the_lowest_loss_of_equals():
     history = [epoch(1, 0.5, 3.0), epoch(2, 0.5, 2.0), epoch(3, 0.5, 2.5)]
     assert best_epoch(history).epoch == kept_epoch(history, 40, "highest").epoch == 2
-    assert kept_epoch(history, 40).epoch == 3
+    assert kept_epoch(history, 40, RULE).epoch == 3
 
 
 def test_mean_average_precision_keeps_the_highest():
-    assert kept_epoch([epoch(1, 0.52, several=True), epoch(2, 0.51, several=True)], 40).epoch == 1
+    assert kept_epoch([epoch(1, 0.52, several=True), epoch(2, 0.51, several=True)], 40, RULE).epoch == 1
 
 
 @pytest.mark.parametrize(
@@ -85,3 +88,10 @@ def test_mean_average_precision_keeps_the_highest():
 def test_sentence_tells_why(right, rule, words):
     history = curve(right, 40)
     assert words in kept_note(history, kept_epoch(history, 40, rule), rule)
+
+
+def test_recipe_of_an_earlier_run_keeps_its_rule():
+    """Its record states none, and its training is resumed and verified by the rule that it began with."""
+    assert Recipe.model_validate({"epochs": 3}).kept_epoch == "highest"
+    assert {get_recipe(name).kept_epoch for name in ("small", "finetune")} == {RULE}
+    assert "kept_epoch" in get_recipe("small").model_dump()

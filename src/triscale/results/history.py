@@ -22,12 +22,12 @@ def best_epoch(evaluated: Sequence[Epoch]) -> Epoch:
     return max(evaluated, key=lambda epoch: (epoch.val_score, -epoch.val_loss))
 
 
-def kept_epoch(evaluated: Sequence[Epoch], images: int, rule: KeptEpoch = "one_standard_error") -> Epoch:
+def kept_epoch(evaluated: Sequence[Epoch], images: int, rule: KeptEpoch) -> Epoch:
     """Return the epoch whose weights are kept.
 
     Epoch 0 is kept if no later one scores as high, unless the rule is ``last``: then it is the last in any case.
 
-    Of the later ones, ``highest`` is the one with the highest validation score. Few images choose it by chance, though:
+    Of the later ones, ``highest`` is the one with the highest validation score. With few images it is a random one:
     of 40, one is 2.5 points. ``one_standard_error`` is the last epoch whose accuracy is at most one standard error
     below the highest, after the rule of Breiman et al. 1984 (Classification and Regression Trees, section 3.4.3), which
     prefers the simplest of the models that are not distinguishable, and here the one that trained longest. The standard

@@ -103,7 +103,7 @@ def _from_checkpoint(
         return _compare_losses(name, theirs, ours, base.step, end, last.step, exact=exact)
     wrong = _differing_epochs(last.history, made.history)
     if not wrong and (made.best and made.best.epoch) != (last.best and last.best.epoch):
-        wrong.append("another epoch is the best one")
+        wrong.append("another epoch is kept")
     wrong += [f"{tensor} differs" for tensor in differing(theirs, ours)]
     if not wrong:
         return judged(name, [], f"{len(theirs)} tensors, bit by bit, and the history")
