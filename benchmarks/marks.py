@@ -5,13 +5,15 @@ Marks are a string with a 1 for each image that is classified correctly, else a 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from triscale.data.images.transforms import normalize
 from triscale.data.pipeline.loader import eval_batches
+from triscale.deploy.engines import Engine
 from triscale.jobs.core.run import RunFolder
 
 BATCH = 64
@@ -21,11 +23,21 @@ BATCH = 64
 def marks_of(folder: RunFolder, model: torch.nn.Module) -> str:
     """Return the marks of a model on a run's test images, by the run's own preprocessing."""
     model.eval().to(memory_format=torch.channels_last)
+    return _marks(folder, lambda images: model(images.contiguous(memory_format=torch.channels_last)))
+
+
+def marks_of_file(folder: RunFolder, engine: Engine, file: Path) -> str:
+    """Return the marks of an exported file on a run's test images."""
+    session = engine.open(file, 1)
+    return _marks(folder, lambda images: torch.from_numpy(session(images.numpy())))
+
+
+def _marks(folder: RunFolder, logits: Callable[[torch.Tensor], torch.Tensor]) -> str:
     split, preprocessing = folder.split, folder.spec.preprocessing
     marks: list[str] = []
     for batch in eval_batches(split.test, split.root, preprocessing, batch=BATCH):
-        images = normalize(batch.images, preprocessing).contiguous(memory_format=torch.channels_last)
-        marks += ["1" if right else "0" for right in (model(images).argmax(1) == batch.labels).tolist()]
+        found = logits(normalize(batch.images, preprocessing)).argmax(1)
+        marks += ["1" if right else "0" for right in (found == batch.labels).tolist()]
     return "".join(marks)
 
 
