@@ -6,15 +6,20 @@ import zipfile
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from triscale.deploy.contract import Contract, read_contract
-from triscale.deploy.engines import get_engine, open_file
+from triscale.deploy.engines import get_engine, litert, open_file
 from triscale.deploy.engines.litert import save
 from triscale.deploy.engines.litert_metadata import LABELS_FILE, NAME
+from triscale.deploy.exportable import Exportable
 from triscale.network.contract import Preprocessing
 
 flatbuffers = pytest.importorskip("flatbuffers")
 schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
+
+converts = pytest.mark.skipif(not get_engine("litert").installed, reason="LiteRT's converter has its own environment")
 
 CONTRACT = Contract(
     network="tiny",
@@ -71,8 +76,12 @@ def test_integers_are_converted_by_scale_and_zero_point(tmp_path):
     np.testing.assert_allclose(found, images.clip(low, high).reshape(2, 12), atol=scale / 2 + 1e-5)
 
 
+def model_in(file):
+    return schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(file.read_bytes(), 0))
+
+
 def metadata_in(file) -> bytes:
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(file.read_bytes(), 0))
+    model = model_in(file)
     (entry,) = (one for one in model.metadata if one.name.decode() == NAME)
     return bytes(model.buffers[entry.buffer].data)
 
@@ -128,7 +137,7 @@ def test_exported_buffers_are_aligned(tmp_path):
             assert start % 16 == 0, (number, length)
 
 
-@pytest.mark.skipif(not get_engine("litert").installed, reason="LiteRT's converter has its own environment")
+@converts
 def test_weights_are_int8_for_each_channel(tmp_path):
     from deploy.test_apps import CONTRACTS, exportable
     from triscale.deploy.quantize import get_quantizer
@@ -137,7 +146,7 @@ def test_weights_are_int8_for_each_channel(tmp_path):
     images = np.random.default_rng(0).standard_normal((32, *subject.input_shape), dtype=np.float32)
     file = tmp_path / "model.int8.tflite"
     get_quantizer(get_engine("litert"))(subject, images).write((), file)
-    graph = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(file.read_bytes(), 0)).subgraphs[0]
+    graph = model_in(file).subgraphs[0]
     kinds = {tensor.type for tensor in graph.tensors}
     assert kinds <= {schema.TensorType.INT8, schema.TensorType.INT32}
     weights = [
@@ -146,3 +155,76 @@ def test_weights_are_int8_for_each_channel(tmp_path):
     scales = [len(one.quantization.scale) for one in weights if one.quantization and len(one.quantization.scale) > 1]
     assert len(scales) > 5
     assert all(not np.any(one.quantization.zeroPoint) for one in weights if len(one.quantization.scale) > 1)
+
+
+def with_weights_rounded_by_numpy(file, target) -> None:
+    """Write a float32 file again, with its matrices rounded to float16."""
+    model = model_in(file)
+    for tensor in model.subgraphs[0].tensors:
+        buffer = model.buffers[tensor.buffer]
+        if tensor.type == schema.TensorType.FLOAT32 and len(tensor.shape) > 1 and buffer.data is not None:
+            values = np.asarray(buffer.data, np.uint8).view(np.float32)
+            buffer.data = values.astype(np.float16).astype(np.float32).view(np.uint8)
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    target.write_bytes(bytes(builder.Output()))
+
+
+@converts
+def test_float16_files_compute_with_the_weights_that_numpy_rounds(tmp_path):
+    """The same outputs, bit by bit, as a file whose matrices were rounded by numpy; two bytes less for each weight."""
+    from deploy.test_apps import CONTRACTS, exportable
+
+    subject = exportable(CONTRACTS["softmax"])
+    exact, half, rounded = (tmp_path / f"{name}.tflite" for name in ("exact", "half", "rounded"))
+    get_engine("litert").write(subject, exact)
+    get_engine("litert").roundings["float16"].write(subject, half)
+    with_weights_rounded_by_numpy(exact, rounded)
+    images = np.random.default_rng(0).standard_normal((8, *subject.input_shape), dtype=np.float32)
+    opened = open_file(half, 1)
+    found, expected, logits = opened(images), open_file(rounded, 1)(images), open_file(exact, 1)(images)
+    np.testing.assert_array_equal(found, expected)
+    assert 0 < np.abs(found - logits).max() < 1e-2 * np.abs(logits).max()
+    assert read_contract(opened.contract_text, half) == subject.contract
+    assert metadata_in(half) == metadata_in(exact)
+    with zipfile.ZipFile(half) as archive:
+        assert archive.read(LABELS_FILE).decode().splitlines() == list(subject.contract.classes)
+    weights = sum(value.numel() for value in subject.model.parameters() if value.ndim > 1)
+    assert exact.stat().st_size - half.stat().st_size == pytest.approx(2 * weights, rel=0.1)
+    assert half.stat().st_size < 0.6 * exact.stat().st_size
+
+
+class Large(nn.Module):
+    """Two convolutions and a linear layer; the second convolution has a weight of any size."""
+
+    def __init__(self, weight: float) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second, self.head = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.Linear(8, 12)
+        with torch.no_grad():
+            self.second.weight[0, 0, 0, 0] = weight
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(self.second(self.first(images).relu()).mean((2, 3)))
+
+
+@converts
+@pytest.mark.parametrize(("weight", "kept"), [(65504.0, 0), (-65504.0, 0), (65505.0, 1), (-1e5, 1)])
+def test_weights_beyond_half_precision_stay_in_float32(tmp_path, weight, kept):
+    """65504 is the largest number of float16."""
+    file = tmp_path / "model.float16.tflite"
+    contract = CONTRACT.replace(preprocessing=Preprocessing(resolution=8))
+    subject = Exportable(Large(weight).eval(), contract)
+    litert.write(subject, file, half=True)
+    model = model_in(file)
+    stored = [
+        tensor.type
+        for tensor in model.subgraphs[0].tensors
+        if len(tensor.shape) > 1 and model.buffers[tensor.buffer].data is not None
+    ]
+    assert stored.count(schema.TensorType.FLOAT16) == 3 - kept
+    assert stored.count(schema.TensorType.FLOAT32) == kept
+    images = np.random.default_rng(0).standard_normal((4, 3, 8, 8), dtype=np.float32)
+    with torch.no_grad():
+        expected = subject.model(torch.from_numpy(images)).numpy()
+    np.testing.assert_allclose(open_file(file, 1)(images), expected, rtol=0.01, atol=2e-3 * np.abs(expected).max())

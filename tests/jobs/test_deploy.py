@@ -250,27 +250,49 @@ def test_inaccurate_int8_is_rejected_by_name_and_leaves_no_files(capsys, made, m
     assert not list(made.glob("model.int8*"))
 
 
-def test_float16_files_are_half_as_large_and_judged(capsys, made, folder):
-    """On the command line, which asks for a file of each engine that has it."""
+@pytest.fixture(params=["onnxruntime", "openvino", "litert"])
+def half_engine(request):
+    """An engine with float16 whose files can be written and run here."""
+    engine = ENGINES[request.param]
+    if not engine.installed:
+        pytest.skip(f"{engine.title} is not installed")
+    return engine
+
+
+def test_float16_files_predict_alike_and_are_judged(capsys, made, folder, half_engine):
+    """On the command line."""
     picture = sorted((folder / "red").iterdir())[0]
-    for name, engine in HERE.items():
-        pytest.importorskip(engine.converter)
-        for precision in ("float32", "float16"):
-            result = run(capsys, "export", made, "--engine", name, "--precision", precision)
-            assert result.code == 0, result.err
-        files = {one.export.file: one for one in Exports.load(RunFolder.open(made).exports_file).files}
-        exact, half = files[f"model{engine.suffix}"], files[f"model.float16{engine.suffix}"]
-        assert half.quantized.precision == "float16"
-        assert half.quantized.lost_points == 0
-        one, other = (
-            json.loads(run(capsys, "predict", made / file.export.file, picture, "--json").out)[0]
-            for file in (exact, half)
-        )
-        for ours, theirs in zip(one["classes"], other["classes"], strict=True):
-            assert ours["probability"] == pytest.approx(theirs["probability"], abs=2e-3)
+    for precision in ("float32", "float16"):
+        result = run(capsys, "export", made, "--engine", half_engine.name, "--precision", precision)
+        assert result.code == 0, result.err
+    files = {one.export.file: one for one in Exports.load(RunFolder.open(made).exports_file).files}
+    exact, half = files[f"model{half_engine.suffix}"], files[f"model.float16{half_engine.suffix}"]
+    assert half.quantized.precision == "float16"
+    assert half.quantized.lost_points == 0
+    one, other = (
+        json.loads(run(capsys, "predict", made / file.export.file, picture, "--json").out)[0] for file in (exact, half)
+    )
+    for ours, theirs in zip(one["classes"], other["classes"], strict=True):
+        assert ours["probability"] == pytest.approx(theirs["probability"], abs=2e-3)
+
+
+def test_float16_is_deployed_where_it_is_named(capsys, made, half_engine, monkeypatch):
+    monkeypatch.setattr(module, "ENGINES", {half_engine.name: half_engine})
+    result = run(capsys, "deploy", made, "--precisions", "float16")
+    assert result.code == 0, result.err
+    deployed = Deployment.load(made / "deploy.json")
+    assert deployed.file == f"deployed/model.float16{half_engine.suffix}"
+    assert (made / deployed.file).exists()
+    assert [(one.engine, one.precision) for one in deployed.candidates if one.chosen] == [
+        (half_engine.title, "float16")
+    ]
+
+
+def test_engines_with_float16_are_named_where_one_has_none(capsys, made):
+    message = refused(capsys, "export", made, "--engine", "executorch", "--precision", "float16")
     assert (
-        "cannot export float16 for ExecuTorch; the engines with float16 are onnxruntime, openvino, coreml"
-        in refused(capsys, "export", made, "--engine", "executorch", "--precision", "float16")
+        "cannot export float16 for ExecuTorch; the engines with float16 are onnxruntime, openvino, coreml, litert"
+        in message
     )
 
 

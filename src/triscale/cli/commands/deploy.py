@@ -49,8 +49,8 @@ def export(
     engine
         onnxruntime (the default), openvino, executorch, coreml, litert, or all for all that are installed.
     precision
-        float32, float16 (onnxruntime, openvino, coreml: half the size), bfloat16 (openvino) or int8 (onnxruntime,
-        openvino, executorch, litert).
+        float32, float16 (onnxruntime, openvino, coreml, litert: half the size), bfloat16 (openvino) or int8
+        (onnxruntime, openvino, executorch, litert).
     bound
         Maximum loss of accuracy of files below float32 in percentage points.
     calibration

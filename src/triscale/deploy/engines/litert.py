@@ -8,9 +8,10 @@ stores associated files, and in its metadata, see :mod:`triscale.deploy.engines.
 from __future__ import annotations
 
 import importlib
+import re
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from triscale.deploy.contract import CONTRACT_KEY, Contract
-from triscale.deploy.engines.litert_metadata import LABELS_FILE, with_metadata
+from triscale.deploy.engines.litert_metadata import LABELS_FILE, unpacked, with_metadata
 from triscale.deploy.engines.quiet import converting, quiet_process
 from triscale.deploy.engines.session import fixed_shape
 from triscale.deploy.exportable import Exportable
@@ -27,6 +28,10 @@ from triscale.errors import ExportError, RecordError
 from triscale.optional_import import load
 
 _MEMBER = f"{CONTRACT_KEY}.json"
+_EVERYTHING = "*"
+"""What the recipes of LiteRT's quantizer call all operations that an algorithm supports."""
+FLOAT32_TENSOR = 0
+"""The number of the type in the schema of LiteRT."""
 
 
 class LiteRtSession:
@@ -88,13 +93,19 @@ def real(values: NDArray[Any], details: Mapping[str, Any]) -> NDArray[np.float32
     return np.asarray(scale * (values.astype(np.float32) - zero) if scale else values, dtype=np.float32)
 
 
-def write(subject: Exportable, file: Path) -> None:
+def write(subject: Exportable, file: Path, *, half: bool = False) -> None:
     """Write a model as a LiteRT file for one image, with its contract inside; the file is not checked.
+
+    Args:
+        subject: The model.
+        file: The file.
+        half: Whether its weights are stored in float16; operations are computed in float32 even so.
 
     Raises:
         ExportError: An operation of the model cannot be converted, or LiteRT's converter is not installed.
     """
-    save(converted(subject), subject.contract, file)
+    content = converted(subject)
+    save(_in_half(content) if half else content, subject.contract, file)
 
 
 def converted(subject: Exportable) -> bytes:
@@ -109,6 +120,59 @@ def converted(subject: Exportable) -> bytes:
         file = Path(folder) / "model.tflite"
         converter.convert(subject.model, example).export(str(file))
         return file.read_bytes()
+
+
+def _in_half(content: bytes) -> bytes:
+    """Return a LiteRT file whose weights are stored in float16; LiteRT converts them to float32 when it is opened.
+
+    LiteRT's quantizer leaves biases and other constants in float32. It would make infinities of weights that float16
+    cannot hold, so their operators are left out.
+
+    Raises:
+        ExportError: LiteRT's quantizer is not installed, or refuses the file.
+    """
+    module = load_converter("ai_edge_quantizer.quantizer")
+    with quiet_process(), converting("LiteRT's quantizer cannot store the weights in float16"):
+        work = module.Quantizer(bytearray(content))
+        work.add_weight_only_config(".*", _EVERYTHING, num_bits=16, algorithm_key=module.AlgorithmName.FLOAT_CASTING)
+        leave_out(work, _with_large_weights(content))
+        return bytes(work.quantize(enable_progress_report=False).quantized_model)
+
+
+def leave_out(work: Any, operators: Iterable[Iterable[str]]) -> None:
+    """Tell a quantizer of LiteRT to leave operators as they are.
+
+    Args:
+        work: The quantizer, with a recipe.
+        operators: The names of the outputs of each operator.
+    """
+    # The quantizer calls an operator by its outputs, each with a semicolon behind it.
+    names = ["".join(f"{name};" for name in outputs) for outputs in operators]
+    if names:
+        work.update_quantization_recipe(
+            regex=f"^(?:{'|'.join(map(re.escape, names))})$",
+            operation_name=_EVERYTHING,
+            algorithm_key=load_converter("ai_edge_quantizer.quantizer").AlgorithmName.NO_QUANTIZE,
+        )
+
+
+def _with_large_weights(content: bytes) -> list[list[str]]:
+    """Return the names of the outputs of each operator with weights that float16 cannot hold."""
+    model = unpacked(content)
+    graph, largest = model.subgraphs[0], np.finfo(np.float16).max
+
+    def is_large(tensor: Any) -> bool:
+        values = model.buffers[tensor.buffer].data
+        if tensor.type != FLOAT32_TENSOR or len(tensor.shape) < 2 or values is None:
+            return False
+        return bool(np.abs(values.view(np.float32)).max(initial=0) > largest)
+
+    large = {number for number, tensor in enumerate(graph.tensors) if is_large(tensor)}
+    return [
+        [graph.tensors[number].name.decode() for number in operator.outputs]
+        for operator in graph.operators
+        if not large.isdisjoint(operator.inputs)
+    ]
 
 
 def save(content: bytes, contract: Contract, file: Path) -> None:

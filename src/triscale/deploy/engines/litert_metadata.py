@@ -31,6 +31,24 @@ _BUFFER_ALIGNMENT = 16
 def with_metadata(content: bytes, contract: Contract) -> bytes:
     """Return a LiteRT file, without an archive, with the metadata of a contract.
 
+    Raises:
+        UserError: LiteRT is not installed.
+    """
+    schema = load("ai_edge_litert.schema_py_generated", "LiteRT", "litert")
+    model = unpacked(content)
+    entry, buffer = schema.MetadataT(), schema.BufferT()
+    buffer.data = np.frombuffer(metadata_of(contract), np.uint8)
+    entry.name, entry.buffer = NAME, len(model.buffers)
+    model.buffers.append(buffer)
+    model.metadata = [one for one in model.metadata or [] if one.name != NAME.encode()] + [entry]
+    builder = _aligned_builder()(len(content) + 4096)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def unpacked(content: bytes) -> Any:
+    """Return the model of a LiteRT file, as an object of its schema that can be changed.
+
     Weights that a quantizer has written behind the FlatBuffer are moved into it.
 
     Raises:
@@ -42,14 +60,7 @@ def with_metadata(content: bytes, contract: Contract) -> bytes:
         if buffer.offset > 1:  # 0 and 1 mean that nothing is outside
             outside = content[buffer.offset : buffer.offset + buffer.size]
             buffer.data, buffer.offset, buffer.size = np.frombuffer(outside, np.uint8), 0, 0
-    entry, buffer = schema.MetadataT(), schema.BufferT()
-    buffer.data = np.frombuffer(metadata_of(contract), np.uint8)
-    entry.name, entry.buffer = NAME, len(model.buffers)
-    model.buffers.append(buffer)
-    model.metadata = [one for one in model.metadata or [] if one.name != NAME.encode()] + [entry]
-    builder = _aligned_builder()(len(content) + 4096)
-    builder.Finish(model.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
+    return model
 
 
 def metadata_of(contract: Contract) -> bytes:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import fx
 
-from triscale.deploy.engines.litert import converted, load_converter, real, rounded, save
+from triscale.deploy.engines.litert import FLOAT32_TENSOR, converted, leave_out, load_converter, real, rounded, save
 from triscale.deploy.engines.program import program_of
 from triscale.deploy.engines.quiet import converting, quiet_process
 from triscale.deploy.exportable import Exportable
@@ -34,8 +34,6 @@ from triscale.optional_import import load
 
 FAILED = "LiteRT's quantizer cannot quantize the model"
 _SIGNATURE = "serving_default"
-_FLOAT32 = 0
-"""The number of the type in the schema of LiteRT."""
 
 
 class _Operator(NamedTuple):
@@ -112,15 +110,7 @@ class LiteRtQuantizer:
         """Return LiteRT's quantizer with the operators of some blocks left out."""
         work = self._quantizer.Quantizer(bytearray(self._float))
         work.load_quantization_recipe(self._recipe.static_wi8_ai8())
-        for block in float_blocks:
-            # The quantizer calls an operator by its outputs, each with a semicolon behind it.
-            names = ("".join(f"{name};" for name in one.outputs) for one in self._operators if one.block == block)
-            pattern = "|".join(map(re.escape, names))
-            work.update_quantization_recipe(
-                regex=f"^(?:{pattern})$",
-                operation_name="*",
-                algorithm_key=self._recipe.AlgorithmName.NO_QUANTIZE,
-            )
+        leave_out(work, (one.outputs for one in self._operators if one.block in float_blocks))
         return work
 
     def _outputs(self, content: bytes, images: NDArray[np.float32]) -> Signals:
@@ -171,7 +161,7 @@ def _computed(content: bytes) -> dict[int, str]:
     return {
         index: tensor.Name().decode()
         for index, tensor in tensors.items()
-        if tensor.Type() == _FLOAT32 and model.Buffers(tensor.Buffer()).DataLength() == 0
+        if tensor.Type() == FLOAT32_TENSOR and model.Buffers(tensor.Buffer()).DataLength() == 0
     }
 
 
