@@ -813,6 +813,15 @@ void backward_all(const Depthwise& d, const Source& s, const Gradient& g, const 
 
 extern "C" {
 
+// Whether the processor has instructions for products of bfloat16, which torch's matrix products use.
+int triscale_has_bfloat16() {
+#if defined(__AVX512BF16__) || defined(__AMX_BF16__)
+    return 1;
+#else
+    return 0;
+#endif
+}
+
 #define FOR_MAP(half, call) \
     if (half) call(BFloat); \
     else call(float)

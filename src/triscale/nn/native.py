@@ -188,6 +188,17 @@ def native(dtype: torch.dtype = torch.float32) -> Native | None:
     return None if kernels is None else Native(kernels, dtype)
 
 
+def is_faster_in_bfloat16() -> bool:
+    """Return whether training in bfloat16 is faster on this CPU: it has the instructions, and the kernels are there."""
+    kernels = library()
+    return kernels is not None and _has_onednn() and bool(kernels.triscale_has_bfloat16())
+
+
+def _has_onednn() -> bool:
+    """Return whether torch has the library that multiplies matrices in bfloat16."""
+    return bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
+
+
 def _argument(value: Tensor | ctypes.Structure | int | None) -> object:
     match value:
         case Tensor():

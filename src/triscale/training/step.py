@@ -272,7 +272,10 @@ class Stepper:
                 logits = forward(inputs)
             loss = loss_of(self.objective, logits.float(), targets)
             if self.teacher is not None and indices is not None:
-                with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=reduced):
+                # On a CPU, torch's operations in evaluation are slower in bfloat16.
+                with torch.autocast(
+                    self.device.type, dtype=torch.bfloat16, enabled=reduced and self.device.type != "cpu"
+                ):
                     taught = self.teacher(inputs, indices)
                 loss = distilled(loss, logits.float(), taught.float(), recipe.distillation, self.objective.link)
             # Recomputation updates batch-norm statistics a second time: keep those of the forward pass.
