@@ -10,6 +10,7 @@ from torch import Tensor
 
 from triscale.network.spec import ActivationKind
 from triscale.nn.library import library
+from triscale.nn.map_memory import empty_map
 from triscale.nn.operations import (
     AnyGradients,
     Geometry,
@@ -82,7 +83,7 @@ class Native:
 
     def activate(self, source: Normed) -> Tensor:
         """Return the map after norm, activation and SE."""
-        out = torch.empty_like(source.y)
+        out = self._like(source.y)
         self._call("activate", _source(source), source.se, *_sizes(source.y), out)
         return out
 
@@ -104,7 +105,7 @@ class Native:
         elif se is not None:
             of_means = torch.zeros_like(se)
         gradient = gradient.to(self.dtype).contiguous(memory_format=torch.channels_last)
-        dz = gradient if owned else torch.empty_like(source.y)
+        dz = gradient if owned else self._like(source.y)
         sums = _floats(2, source.y.shape[1])
         self._call("activation_backward", _source(source), gradient, se, of_means, *_sizes(source.y), dz, sums)
         return _pending(source, dz, sums)
@@ -122,7 +123,7 @@ class Native:
         dw = self._product_over_pixels(_rows(dy), _rows(x)).reshape(weight.shape).to(weight.dtype)
         if not needs_input:
             return None, dw
-        dx = x if x is not source else torch.empty_like(x)  # reuse the memory of a map that was recomputed here
+        dx = x if x is not source else self._like(x)  # reuse the memory of a map that was recomputed here
         torch.mm(_rows(dy), weight.to(self.dtype).flatten(1), out=_rows(dx))
         return dx, dw
 
@@ -153,7 +154,7 @@ class Native:
     ) -> tuple[Tensor | AnyGradients, Tensor]:
         shape = _depthwise_shape(source, weight, geometry)
         y = source if isinstance(source, Tensor) else source.y
-        dz, sums, taps = torch.empty_like(y), _floats(2, shape.channels), _taps(weight)
+        dz, sums, taps = self._like(y), _floats(2, shape.channels), _taps(weight)
         by_tap = torch.empty_like(taps)  # gradient of the weight, in the layout of the taps
         coefficients = _coefficients(after)
         gradient = _gradient(after, coefficients)
@@ -179,7 +180,10 @@ class Native:
             raise RuntimeError(f"not enough memory for triscale's {name} kernel")
 
     def _empty(self, images: int, channels: int, height: int, width: int) -> Tensor:
-        return torch.empty(images, height, width, channels, dtype=self.dtype, device="cpu").permute(0, 3, 1, 2)
+        return empty_map((images, height, width, channels), self.dtype).permute(0, 3, 1, 2)
+
+    def _like(self, maps: Tensor) -> Tensor:
+        return self._empty(*maps.shape)
 
 
 def native(dtype: torch.dtype = torch.float32) -> Native | None:
