@@ -129,21 +129,26 @@ def _portable() -> Operations:
 
 
 @cache
-def _native() -> Operations:
-    return native() or _portable()
+def _native(dtype: torch.dtype) -> Operations:
+    return native(dtype) or _portable()
 
 
 def _operations(maps: Tensor, parameters: tuple[Tensor, ...]) -> Operations:
-    """Return the native functions if they support a map, else torch's; dispatch modes see only torch's operations."""
+    """Return the native functions if they support a map, else torch's; dispatch modes see only torch's operations.
+
+    Under autocast to bfloat16 they store maps in bfloat16, and the parameters stay float32.
+    """
+    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
     is_supported = (
         type(maps) is Tensor
         and maps.device.type == "cpu"
-        and all(value.dtype == torch.float32 for value in (maps, *parameters))
+        and dtype in (torch.float32, torch.bfloat16)
+        and maps.dtype in (torch.float32, dtype)
+        and all(value.dtype == torch.float32 for value in parameters)
         and maps.numel() > 0
-        and not torch.is_autocast_enabled("cpu")
         and torch._C._len_torch_dispatch_stack() == 0
     )
-    return _native() if is_supported and not _portable_only else _portable()
+    return _native(dtype) if is_supported and not _portable_only else _portable()
 
 
 _portable_only: list[bool] = []
@@ -170,7 +175,7 @@ class _Chain(torch.autograd.Function):
         ctx.units, ctx.autocast = units, _autocast(maps.device.type)
         ctx.operations = operations = _operations(maps, parameters)
         if isinstance(operations, Native):
-            maps = maps.contiguous(memory_format=torch.channels_last)
+            maps = maps.to(operations.dtype).contiguous(memory_format=torch.channels_last)
         source: Normed | Tensor = maps
         geometries: list[Geometry] = []
         saved: list[Tensor | None] = []

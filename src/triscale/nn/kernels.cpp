@@ -1,12 +1,14 @@
-// Batch norm, activation and depthwise convolution in training, on float32 maps stored as [N, H, W, C].
+// Batch norm, activation and depthwise convolution in training, on maps stored as [N, H, W, C] in float32 or bfloat16.
+// Everything else is float32: bfloat16 values are widened when they are read, and rounded when they are written.
 //
 // A normalized map is never stored: each kernel reads the output y of the previous convolution and computes
 // x = act((y - mean) * scale + shift) on the fly. Sums over rows are split into parts that depend only on the shape,
 // and the parts are added in a fixed order, so results do not depend on the number of threads. Rows are summed in float,
 // parts in double.
 //
-// The interface is plain C, called through ctypes (native.py). A function returns 1 if memory has run out. The OpenMP
-// functions are those of the process that loads the library, so the kernels share torch's threads.
+// The interface is plain C, called through ctypes (native.py); `half` says that maps are bfloat16. A function returns 1
+// if memory has run out. The OpenMP functions are those of the process that loads the library, so the kernels share
+// torch's threads.
 
 #include <algorithm>
 #include <atomic>
@@ -30,13 +32,15 @@ struct Depthwise {
 
 // The input map x = act((y - mean) * scale + shift); mean, scale and shift are null for a plain map x = y.
 struct Source {
-    const float *y, *mean, *scale, *shift;
+    const void* y;
+    const float *mean, *scale, *shift;
     long kind;
 };
 
 // The gradient of y from that of z = norm(y): dy = factor * (dz - offset - (y - mean) * tilt), see native.py.
 struct Gradient {
-    const float *dz, *y, *mean, *factor, *offset, *tilt;
+    const void *dz, *y;
+    const float *mean, *factor, *offset, *tilt;
 };
 
 }  // extern "C"
@@ -60,6 +64,13 @@ constexpr long PART_FLOATS = 1 << 15;  // minimum floats per part
 typedef float Vector __attribute__((vector_size(LANES * 4)));
 typedef int32_t Integers __attribute__((vector_size(LANES * 4)));
 typedef float Unaligned __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
+typedef uint32_t Bits __attribute__((vector_size(LANES * 4)));
+typedef uint16_t Halves __attribute__((vector_size(LANES * 2)));
+
+// A value of a map in bfloat16: the upper half of a float.
+struct BFloat {
+    uint16_t bits;
+};
 
 // Initialized floats, aligned to a cache line (64 bytes).
 class Buffer {
@@ -89,7 +100,26 @@ class Buffer {
 inline Vector load(const float* p) { return *reinterpret_cast<const Unaligned*>(p); }
 inline void store(float* p, Vector v) { *reinterpret_cast<Unaligned*>(p) = v; }
 
-// Loads and stores the first `count` floats where a whole vector would exceed the row.
+inline Vector widened(Halves h) {
+#if defined(__AVX512F__)  // gcc makes several instructions of the conversion below
+    const __m512i bits = _mm512_cvtepu16_epi32(reinterpret_cast<__m256i>(h));
+    return reinterpret_cast<Vector>(_mm512_slli_epi32(bits, 16));
+#else
+    return reinterpret_cast<Vector>(__builtin_convertvector(h, Bits) << 16);
+#endif
+}
+
+// Rounds to the nearest bfloat16, to the even one of two. NaN stays NaN.
+inline Halves rounded_to_halves(Vector v) {
+#if defined(__AVX512BF16__)
+    return reinterpret_cast<Halves>(_mm512_cvtneps_pbh(reinterpret_cast<__m512>(v)));
+#else
+    const Bits bits = reinterpret_cast<Bits>(v), rounded = bits + 0x7fff + ((bits >> 16) & 1);
+    return __builtin_convertvector((v != v ? bits | 0x400000 : rounded) >> 16, Halves);
+#endif
+}
+
+// Loads and stores the first `count` values where a whole vector would exceed the row.
 template <bool CUT> inline Vector get(const float* p, long count) {
     if (!CUT) return load(p);
     Vector v{};
@@ -97,9 +127,26 @@ template <bool CUT> inline Vector get(const float* p, long count) {
     return v;
 }
 
+template <bool CUT> inline Vector get(const BFloat* p, long count) {
+    Halves h{};
+    std::memcpy(&h, p, CUT ? count * sizeof(BFloat) : sizeof h);
+    return widened(h);
+}
+
 template <bool CUT> inline void put(float* p, Vector v, long count) {
     if (CUT) std::memcpy(p, &v, count * sizeof(float));
     else store(p, v);
+}
+
+template <bool CUT> inline void put(BFloat* p, Vector v, long count) {
+    const Halves h = rounded_to_halves(v);
+    std::memcpy(p, &h, CUT ? count * sizeof(BFloat) : sizeof h);
+}
+
+// The values that a map holds after v is stored in it.
+template <class Map> inline Vector as_stored(Vector v) {
+    if constexpr (std::is_same<Map, BFloat>::value) return widened(rounded_to_halves(v));
+    return v;
 }
 
 // Calls f(part, at, count) for each vector of n floats; the type of `part` tells at compile time whether the vector is
@@ -154,37 +201,49 @@ inline Vector exponential(Vector x) {
     return p * reinterpret_cast<Vector>(power);
 }
 
-inline Vector reciprocal(Vector x) {
+// exp(x) as above, with a relative error of at most 8e-5: bfloat16 rounds to 2e-3.
+inline Vector coarse_exponential(Vector x) {
+    const float magic = 12582912.0f;
+    const Vector power_of_two = x * 1.44269504088896341f, shifted = power_of_two + magic;
+    const Vector f = power_of_two - (shifted - magic);  // from -1/2 to 1/2
+    const Vector p = ((f * 0.0551713231f + 0.242611331f) * f + 0.693261089f) * f + 0.999928047f;  // minimax of 2^f
+    const Integers power = (reinterpret_cast<Integers>(shifted) << 23) + (127 << 23);
+    return p * reinterpret_cast<Vector>(power);
+}
+
+template <bool COARSE> inline Vector reciprocal(Vector x) {
 #if defined(__AVX512F__)
     const Vector guess = reinterpret_cast<Vector>(_mm512_rcp14_ps(reinterpret_cast<__m512>(x)));
-    return guess * (2.0f - x * guess);
+    return COARSE ? guess : guess * (2.0f - x * guess);
 #else
     return 1.0f / x;
 #endif
 }
 
-inline Vector sigmoid(Vector z) {
+template <bool COARSE> inline Vector sigmoid(Vector z) {
     Vector x = z < -87.0f ? Vector{} + 87.0f : -z;
     x = x < -87.0f ? Vector{} - 87.0f : x;
-    return reciprocal(1.0f + exponential(x));
+    return reciprocal<COARSE>(1.0f + (COARSE ? coarse_exponential(x) : exponential(x)));
 }
 
 struct Pair {
     Vector value, slope;
 };
 
-// Value and slope of an activation. The comparisons are false for NaN, so that NaN stays NaN.
-template <int KIND> inline Pair activation(Vector z) {
+// Value and slope of an activation, coarse for maps in bfloat16. The comparisons are false for NaN, so that NaN stays
+// NaN.
+template <int KIND, class Map> inline Pair activation(Vector z) {
+    constexpr bool COARSE = std::is_same<Map, BFloat>::value;
     const Vector zero{}, one = zero + 1.0f, six = zero + 6.0f;
     if (KIND == RELU) return {z <= zero ? zero : z, z <= zero ? zero : one};
     if (KIND == RELU6)
         return {z <= zero ? zero : (z >= six ? six : z), z <= zero ? zero : (z >= six ? zero : one)};
     if (KIND == SILU) {
-        const Vector s = sigmoid(z);
+        const Vector s = sigmoid<COARSE>(z);
         return {z * s, s * (1.0f + z * (1.0f - s))};
     }
     if (KIND == SIGMOID) {
-        const Vector s = sigmoid(z);
+        const Vector s = sigmoid<COARSE>(z);
         return {s, s * (1.0f - s)};
     }
     if (KIND == HARD_SWISH) {
@@ -274,7 +333,7 @@ void combine(long parts, long channels, const double* counts, const double* sums
 struct Wide {
     Buffer mean, scale, shift;
 
-    template <bool CUT> Vector normalized(const float* y, long at, long count) const {
+    template <bool CUT, class Map> Vector normalized(const Map* y, long at, long count) const {
         return (get<CUT>(y + at, count) - load(&mean[at])) * load(&scale[at]) + load(&shift[at]);
     }
 };
@@ -284,11 +343,11 @@ Wide wide_of(const Source& source, long channels, long copies) {
             tiled(source.shift, channels, copies)};
 }
 
-template <int KIND>
-void activate_range(const float* y, float* out, long floats, long width, const Wide& wide, const float* se) {
+template <int KIND, class Map>
+void activate_range(const Map* y, Map* out, long floats, long width, const Wide& wide, const float* se) {
     for (long from = 0; from < floats; from += width) {
         for_vectors(std::min(width, floats - from), [&](auto part, long at, long count) {
-            Vector x = activation<KIND>(wide.normalized<CUT_SHORT>(y + from, at, count)).value;
+            Vector x = activation<KIND, Map>(wide.normalized<CUT_SHORT>(y + from, at, count)).value;
             if (se) x = x * load(se + at);
             put<CUT_SHORT>(out + from + at, x, count);
         });
@@ -296,15 +355,15 @@ void activate_range(const float* y, float* out, long floats, long width, const W
 }
 
 // Sums of act(z), or of gradient * act(z), over the pixels of one image.
-template <int KIND, bool WEIGHTED>
-void pixel_sums(const float* y, const float* g, long floats, long channels, long width, const Wide& wide,
+template <int KIND, bool WEIGHTED, class Map>
+void pixel_sums(const Map* y, const Map* g, long floats, long channels, long width, const Wide& wide,
                 double* total) {
     std::vector<double> unused(channels);
     Columns sums(channels, width, total, unused.data());
     float* sum = sums.first.data();
     for (long from = 0; from < floats; from += width) {
         for_vectors(std::min(width, floats - from), [&](auto part, long at, long count) {
-            Vector x = activation<KIND>(wide.normalized<CUT_SHORT>(y + from, at, count)).value;
+            Vector x = activation<KIND, Map>(wide.normalized<CUT_SHORT>(y + from, at, count)).value;
             if (WEIGHTED) x = x * get<CUT_SHORT>(g + from + at, count);
             put<CUT_SHORT>(sum + at, get<CUT_SHORT>(sum + at, count) + x, count);
         });
@@ -314,8 +373,8 @@ void pixel_sums(const float* y, const float* g, long floats, long channels, long
 }
 
 // dz = (g * se + mean_gradient) * act'(z), with the sums of dz and of dz * (y - mean) for the gradients of the norm.
-template <int KIND>
-void activation_backward_range(const float* g, const float* y, float* dz, long floats, long width, const Wide& wide,
+template <int KIND, class Map>
+void activation_backward_range(const Map* g, const Map* y, Map* dz, long floats, long width, const Wide& wide,
                                const float* se, const float* mean_gradient, Columns& sums) {
     float *sum = sums.first.data(), *product = sums.second.data();
     for (long from = 0; from < floats; from += width) {
@@ -323,7 +382,7 @@ void activation_backward_range(const float* g, const float* y, float* dz, long f
             const Vector centered = get<CUT_SHORT>(y + from + at, count) - load(&wide.mean[at]);
             Vector d = get<CUT_SHORT>(g + from + at, count);
             if (se) d = d * load(se + at) + load(mean_gradient + at);
-            const Pair pair = activation<KIND>(centered * load(&wide.scale[at]) + load(&wide.shift[at]));
+            const Pair pair = activation<KIND, Map>(centered * load(&wide.scale[at]) + load(&wide.shift[at]));
             d = d * pair.slope;
             put<CUT_SHORT>(dz + from + at, d, count);
             put<CUT_SHORT>(sum + at, get<CUT_SHORT>(sum + at, count) + d, count);
@@ -342,141 +401,133 @@ void add_parts(long parts, long values, const std::vector<double>& partial, floa
     }
 }
 
-}  // namespace
-
-extern "C" {
-
 // Mean and biased variance of each column of [rows, channels]. Each part is shifted by its first row.
-int triscale_moments(const float* y, long rows, long channels, float* mean, float* variance, long threads) {
-    return guarded([&] {
-        const long parts = parts_of(rows, rows * channels), copies = copies_of(channels), width = copies * channels;
-        std::vector<double> sums(parts * channels), squares(parts * channels), counts(parts);
-        std::vector<float> shifts(parts * channels);
-        parallel(parts, threads, [&](long p) {
-            const long from = rows * p / parts, to = rows * (p + 1) / parts;
-            counts[p] = double(to - from);
-            std::copy(y + from * channels, y + (from + 1) * channels, &shifts[p * channels]);
-            const Buffer shift = tiled(&shifts[p * channels], channels, copies);
-            Columns columns(channels, width, &sums[p * channels], &squares[p * channels]);
-            float *sum = columns.first.data(), *square = columns.second.data();
-            for (long start = from * channels; start < to * channels; start += width) {
-                for_vectors(std::min(width, to * channels - start), [&](auto part, long at, long count) {
-                    const Vector d = get<CUT_SHORT>(y + start + at, count) - load(&shift[at]);
-                    put<CUT_SHORT>(sum + at, get<CUT_SHORT>(sum + at, count) + d, count);
-                    put<CUT_SHORT>(square + at, get<CUT_SHORT>(square + at, count) + d * d, count);
-                });
-                columns.next();
-            }
-            columns.flush();
+template <class Map>
+void moments_all(const Map* y, long rows, long channels, float* mean, float* variance, long threads) {
+    const long parts = parts_of(rows, rows * channels), copies = copies_of(channels), width = copies * channels;
+    std::vector<double> sums(parts * channels), squares(parts * channels), counts(parts);
+    std::vector<float> shifts(parts * channels);
+    parallel(parts, threads, [&](long p) {
+        const long from = rows * p / parts, to = rows * (p + 1) / parts;
+        counts[p] = double(to - from);
+        float* base = &shifts[p * channels];
+        for_vectors(channels, [&](auto part, long at, long count) {
+            put<CUT_SHORT>(base + at, get<CUT_SHORT>(y + from * channels + at, count), count);
         });
-        combine(parts, channels, counts.data(), sums.data(), squares.data(), shifts.data(), mean, variance);
+        const Buffer shift = tiled(base, channels, copies);
+        Columns columns(channels, width, &sums[p * channels], &squares[p * channels]);
+        float *sum = columns.first.data(), *square = columns.second.data();
+        for (long start = from * channels; start < to * channels; start += width) {
+            for_vectors(std::min(width, to * channels - start), [&](auto part, long at, long count) {
+                const Vector d = get<CUT_SHORT>(y + start + at, count) - load(&shift[at]);
+                put<CUT_SHORT>(sum + at, get<CUT_SHORT>(sum + at, count) + d, count);
+                put<CUT_SHORT>(square + at, get<CUT_SHORT>(square + at, count) + d * d, count);
+            });
+            columns.next();
+        }
+        columns.flush();
     });
+    combine(parts, channels, counts.data(), sums.data(), squares.data(), shifts.data(), mean, variance);
 }
 
-// out = act(z) * se; se is [images, channels] or null.
-int triscale_activate(const Source* source, const float* se, long images, long pixels, long channels, float* out,
-                      long threads) {
-    return guarded([&] {
-        const long rows = images * pixels, copies = copies_of(channels), width = copies * channels;
-        const Wide wide = wide_of(*source, channels, copies);
-        const long parts = se ? images : parts_of(rows, rows * channels);
-        parallel(parts, threads, [&](long p) {
-            const long from = rows * p / parts * channels, to = rows * (p + 1) / parts * channels;
-            Buffer factors(0);
-            if (se) factors = tiled(se + p * channels, channels, copies);
-#define CALL(K) activate_range<K>(source->y + from, out + from, to - from, width, wide, se ? factors.data() : nullptr)
-            FOR_KIND(source->kind, CALL)
+template <class Map>
+void activate_all(const Source& source, const float* se, long images, long pixels, long channels, Map* out,
+                  long threads) {
+    const Map* y = static_cast<const Map*>(source.y);
+    const long rows = images * pixels, copies = copies_of(channels), width = copies * channels;
+    const Wide wide = wide_of(source, channels, copies);
+    const long parts = se ? images : parts_of(rows, rows * channels);
+    parallel(parts, threads, [&](long p) {
+        const long from = rows * p / parts * channels, to = rows * (p + 1) / parts * channels;
+        Buffer factors(0);
+        if (se) factors = tiled(se + p * channels, channels, copies);
+#define CALL(K) activate_range<K>(y + from, out + from, to - from, width, wide, se ? factors.data() : nullptr)
+        FOR_KIND(source.kind, CALL)
 #undef CALL
-        });
     });
 }
 
-// Sums over pixels [images, channels] of act(z), or of g * act(z) if g is given.
-int triscale_pixel_sums(const Source* source, const float* g, long images, long pixels, long channels, float* out,
-                        long threads) {
-    return guarded([&] {
-        const long copies = copies_of(channels), width = copies * channels;
-        const Wide wide = wide_of(*source, channels, copies);
-        parallel(images, threads, [&](long n) {
-            std::vector<double> total(channels);
-            const long at = n * pixels * channels;
-#define CALL(K)                                                                                             \
-    g ? pixel_sums<K, true>(source->y + at, g + at, pixels * channels, channels, width, wide, total.data()) \
-      : pixel_sums<K, false>(source->y + at, nullptr, pixels * channels, channels, width, wide, total.data())
-            FOR_KIND(source->kind, CALL)
+template <class Map>
+void pixel_sums_all(const Source& source, const Map* g, long images, long pixels, long channels, float* out,
+                    long threads) {
+    const Map* y = static_cast<const Map*>(source.y);
+    const long copies = copies_of(channels), width = copies * channels;
+    const Wide wide = wide_of(source, channels, copies);
+    parallel(images, threads, [&](long n) {
+        std::vector<double> total(channels);
+        const long at = n * pixels * channels;
+#define CALL(K)                                                                                       \
+    g ? pixel_sums<K, true>(y + at, g + at, pixels * channels, channels, width, wide, total.data())   \
+      : pixel_sums<K, false>(y + at, g, pixels * channels, channels, width, wide, total.data())
+        FOR_KIND(source.kind, CALL)
 #undef CALL
-            for (long c = 0; c < channels; ++c) out[n * channels + c] = float(total[c]);
-        });
+        for (long c = 0; c < channels; ++c) out[n * channels + c] = float(total[c]);
     });
 }
 
-// dz from the gradient g of act(z) * se, and the sums [2, channels] of dz and of dz * (y - mean). dz may be g.
-int triscale_activation_backward(const Source* source, const float* g, const float* se, const float* mean_gradient,
-                                 long images, long pixels, long channels, float* dz, float* sums, long threads) {
-    return guarded([&] {
-        const long rows = images * pixels, copies = copies_of(channels), width = copies * channels;
-        const Wide wide = wide_of(*source, channels, copies);
-        const long parts = se ? images : parts_of(rows, rows * channels);
-        std::vector<double> partial(parts * 2 * channels);
-        parallel(parts, threads, [&](long p) {
-            const long from = rows * p / parts * channels, to = rows * (p + 1) / parts * channels;
-            Buffer factors(0), terms(0);
-            if (se) {
-                factors = tiled(se + p * channels, channels, copies);
-                terms = tiled(mean_gradient + p * channels, channels, copies);
-            }
-            Columns columns(channels, width, &partial[p * 2 * channels], &partial[(p * 2 + 1) * channels]);
-            const float *by = se ? factors.data() : nullptr, *plus = se ? terms.data() : nullptr;
-#define CALL(K) \
-    activation_backward_range<K>(g + from, source->y + from, dz + from, to - from, width, wide, by, plus, columns)
-            FOR_KIND(source->kind, CALL)
+template <class Map>
+void activation_backward_all(const Source& source, const Map* g, const float* se, const float* mean_gradient,
+                             long images, long pixels, long channels, Map* dz, float* sums, long threads) {
+    const Map* y = static_cast<const Map*>(source.y);
+    const long rows = images * pixels, copies = copies_of(channels), width = copies * channels;
+    const Wide wide = wide_of(source, channels, copies);
+    const long parts = se ? images : parts_of(rows, rows * channels);
+    std::vector<double> partial(parts * 2 * channels);
+    parallel(parts, threads, [&](long p) {
+        const long from = rows * p / parts * channels, to = rows * (p + 1) / parts * channels;
+        Buffer factors(0), terms(0);
+        if (se) {
+            factors = tiled(se + p * channels, channels, copies);
+            terms = tiled(mean_gradient + p * channels, channels, copies);
+        }
+        Columns columns(channels, width, &partial[p * 2 * channels], &partial[(p * 2 + 1) * channels]);
+        const float *by = se ? factors.data() : nullptr, *plus = se ? terms.data() : nullptr;
+#define CALL(K) activation_backward_range<K>(g + from, y + from, dz + from, to - from, width, wide, by, plus, columns)
+        FOR_KIND(source.kind, CALL)
 #undef CALL
-        });
-        add_parts(parts, 2 * channels, partial, sums);
     });
+    add_parts(parts, 2 * channels, partial, sums);
 }
 
-// dy from dz, see Gradient; dy may be dz.
-int triscale_norm_backward(const Gradient* gradient, long rows, long channels, float* dy, long threads) {
-    return guarded([&] {
-        const long parts = parts_of(rows, rows * channels), copies = copies_of(channels), width = copies * channels;
-        const Buffer mean = tiled(gradient->mean, channels, copies), factor = tiled(gradient->factor, channels, copies);
-        const Buffer offset = tiled(gradient->offset, channels, copies), tilt = tiled(gradient->tilt, channels, copies);
-        parallel(parts, threads, [&](long p) {
-            const long to = rows * (p + 1) / parts * channels;
-            for (long from = rows * p / parts * channels; from < to; from += width) {
-                for_vectors(std::min(width, to - from), [&](auto part, long at, long count) {
-                    const Vector centered = get<CUT_SHORT>(gradient->y + from + at, count) - load(&mean[at]);
-                    const Vector dz = get<CUT_SHORT>(gradient->dz + from + at, count) - load(&offset[at]);
-                    put<CUT_SHORT>(dy + from + at, load(&factor[at]) * (dz - centered * load(&tilt[at])), count);
-                });
-            }
-        });
+template <class Map>
+void norm_backward_all(const Gradient& gradient, long rows, long channels, Map* dy, long threads) {
+    const Map *y = static_cast<const Map*>(gradient.y), *dz = static_cast<const Map*>(gradient.dz);
+    const long parts = parts_of(rows, rows * channels), copies = copies_of(channels), width = copies * channels;
+    const Buffer mean = tiled(gradient.mean, channels, copies), factor = tiled(gradient.factor, channels, copies);
+    const Buffer offset = tiled(gradient.offset, channels, copies), tilt = tiled(gradient.tilt, channels, copies);
+    parallel(parts, threads, [&](long p) {
+        const long to = rows * (p + 1) / parts * channels;
+        for (long from = rows * p / parts * channels; from < to; from += width) {
+            for_vectors(std::min(width, to - from), [&](auto part, long at, long count) {
+                const Vector centered = get<CUT_SHORT>(y + from + at, count) - load(&mean[at]);
+                const Vector shifted = get<CUT_SHORT>(dz + from + at, count) - load(&offset[at]);
+                put<CUT_SHORT>(dy + from + at, load(&factor[at]) * (shifted - centered * load(&tilt[at])), count);
+            });
+        }
     });
 }
-
-}  // extern "C"
-
-namespace {
 
 // Computes a row of x for a block of channels, with `stride` floats per pixel, and with SLOPE also act'(z).
-template <int KIND, bool SLOPE>
-void fill_row(const Wide& wide, const float* y, long pixels, long channels, long used, long stride, float* x,
+template <int KIND, bool SLOPE, class Map>
+void fill_row(const Wide& wide, const Map* y, long pixels, long channels, long used, long stride, float* x,
               float* slopes) {
     for (long i = 0; i < pixels; ++i) {
         for_vectors(used, [&](auto part, long at, long count) {
-            const Pair pair = activation<KIND>(wide.normalized<CUT_SHORT>(y + i * channels, at, count));
+            const Pair pair = activation<KIND, Map>(wide.normalized<CUT_SHORT>(y + i * channels, at, count));
             store(x + i * stride + at, pair.value);
             if (SLOPE) store(slopes + i * stride + at, pair.slope);
         });
     }
 }
 
-template <bool SLOPE>
-void fill(const Source& s, const Wide& wide, const float* y, long pixels, long channels, long used, long stride,
+template <bool SLOPE, class Map>
+void fill(const Source& s, const Wide& wide, const Map* y, long pixels, long channels, long used, long stride,
           float* x, float* slopes) {
     if (!s.mean) {
-        for (long i = 0; i < pixels; ++i) std::memcpy(x + i * stride, y + i * channels, used * sizeof(float));
+        for (long i = 0; i < pixels; ++i)
+            for_vectors(used, [&](auto part, long at, long count) {
+                put<CUT_SHORT>(x + i * stride + at, get<CUT_SHORT>(y + i * channels + at, count), count);
+            });
         return;
     }
 #define CALL(K) fill_row<K, SLOPE>(wide, y, pixels, channels, used, stride, x, slopes)
@@ -521,9 +572,9 @@ inline void gather(const float* const* rows, const float* weight, long stride, f
 //
 // `filled` counts the rows written so far. A row is [padded width, stride] floats: zeros left and right of the
 // image, `stride` being the block's channels rounded up to whole vectors. Rows outside the image stay zero.
-template <int K, int S>
+template <int K, int S, class Map>
 void forward_task(const Depthwise& d, const Source& s, const float* weight, long from, long to, long first, long used,
-                  float* out, float* shift, double* sum, double* square) {
+                  Map* out, float* shift, double* sum, double* square) {
     const long stride = lanes_up(used), padded = (d.out_width - 1) * S + K;
     Buffer ring(K * padded * stride), taps(K * K * stride), line(d.out_width * stride);
     Buffer row_sum(stride), row_square(stride), base(stride);
@@ -542,7 +593,7 @@ void forward_task(const Depthwise& d, const Source& s, const float* weight, long
                 if (iy < 0 || iy >= d.height) {
                     std::memset(row, 0, padded * stride * sizeof(float));
                 } else {
-                    const float* y = s.y + (n * d.height + iy) * d.width * d.channels + first;
+                    const Map* y = static_cast<const Map*>(s.y) + (n * d.height + iy) * d.width * d.channels + first;
                     fill<false>(s, wide, y, visible, d.channels, used, stride, row + d.pad_left * stride, nullptr);
                 }
             }
@@ -568,9 +619,9 @@ void forward_task(const Depthwise& d, const Source& s, const float* weight, long
             row_sum.clear();
             row_square.clear();
             for (long ox = 0; ox < d.out_width; ++ox) {
-                float* target = out + ((n * d.out_height + oy) * d.out_width + ox) * d.channels + first;
+                Map* target = out + ((n * d.out_height + oy) * d.out_width + ox) * d.channels + first;
                 for_vectors(used, [&](auto part, long at, long count) {
-                    const Vector y = load(&line[ox * stride + at]), centered = y - load(&base[at]);
+                    const Vector y = as_stored<Map>(load(&line[ox * stride + at])), centered = y - load(&base[at]);
                     put<CUT_SHORT>(target + at, y, count);
                     store(&row_sum[at], load(&row_sum[at]) + centered);
                     store(&row_square[at], load(&row_square[at]) + centered * centered);
@@ -584,10 +635,54 @@ void forward_task(const Depthwise& d, const Source& s, const float* weight, long
     }
 }
 
+// Adds the gradients of ROWS rows of the kernel from one row of x: each value of x is read once for all of them.
+template <int ROWS, int K, int S>
+inline void weight_gradients(const float* const* rows, const float* x, long pixels, long stride, float* const* sums) {
+    constexpr int SETS = ROWS * K < 8 ? 2 : 1;  // so many chains of dependent additions keep both adders busy
+    Vector set[SETS][ROWS][K] = {};
+    const auto add = [&](Vector(&to)[ROWS][K], long ox) {
+        Vector g[ROWS];
+        for (int r = 0; r < ROWS; ++r) g[r] = load(rows[r] + ox * stride);
+        for (int kx = 0; kx < K; ++kx) {
+            const Vector value = load(x + (ox * S + kx) * stride);
+            for (int r = 0; r < ROWS; ++r) to[r][kx] += g[r] * value;
+        }
+    };
+    long ox = 0;
+    for (; ox + SETS <= pixels; ox += SETS)
+        for (int u = 0; u < SETS; ++u) add(set[u], ox + u);
+    if (SETS > 1 && ox < pixels) add(set[0], ox);
+    for (int r = 0; r < ROWS; ++r)
+        for (int kx = 0; kx < K; ++kx) {
+            Vector sum = set[0][r][kx];
+            if (SETS > 1) sum += set[SETS - 1][r][kx];
+            store(sums[r] + kx * stride, load(sums[r] + kx * stride) + sum);
+        }
+}
+
+// The gradients of `count` pixels of one phase in an input row, which the kernel columns TAP, TAP + S, ... reach.
+template <int K, int S, int TAP>
+inline void input_gradients(const float* const* rows, long start, long count, const float* taps, long stride,
+                            float* dx) {
+    for (long j = 0; j < count; j += 4) {
+        Vector sums[4] = {Vector{}, Vector{}, Vector{}, Vector{}};
+        for (int ky = 0; ky < K; ++ky) {
+            if (!rows[ky]) continue;
+            const float* row = rows[ky] + start + j * stride;
+            for (int kx = 0; TAP + kx * S < K; ++kx) {
+                const Vector weight = load(taps + (ky * K + TAP + kx * S) * stride);
+                for (int u = 0; u < 4; ++u) sums[u] += load(row + (u - kx) * stride) * weight;
+            }
+        }
+        for (int u = 0; u < 4; ++u)
+            if (j + u < count) store(dx + (j + u) * S * stride, sums[u]);
+    }
+}
+
 // Gradients of one group of images and one block of channels: dz of the source, and the sums for weight and norm.
-template <int K, int S>
+template <int K, int S, class Map>
 void backward_task(const Depthwise& d, const Source& s, const Gradient& g, const float* weight, long from, long to,
-                   long first, long used, float* dz, double* weight_sum, double* sum, double* product) {
+                   long first, long used, Map* dz, double* weight_sum, double* sum, double* product) {
     const long stride = lanes_up(used), padded = std::max((d.out_width - 1) * S + K, d.width + d.pad_left);
     // The ring buffer holds rows of dy. Input row iy receives gradients from the output rows oy = (iy + pad - ky) / S
     // that are integers inside the map, at most K of them; row oy is in slot oy % K.
@@ -605,17 +700,20 @@ void backward_task(const Depthwise& d, const Source& s, const Gradient& g, const
     const Buffer offset = tiled(g.offset + first, used, 1), tilt = tiled(g.tilt + first, used, 1);
     for (int k = 0; k < K * K; ++k)
         std::memcpy(&taps[k * stride], weight + k * d.channels + first, used * sizeof(float));
+    const Map *source = static_cast<const Map*>(s.y), *dz_after = static_cast<const Map*>(g.dz);
+    const Map* y_after = static_cast<const Map*>(g.y);
     for (long n = from; n < to; ++n) {
         long filled = 0;  // rows of dy written to the ring
         weight_image.clear();
         for (long iy = 0; iy < d.height; ++iy) {
             const long at = (n * d.height + iy) * d.width * d.channels;
-            fill<true>(s, wide, s.y + at + first, d.width, d.channels, used, stride, &x[d.pad_left * stride],
+            fill<true>(s, wide, source + at + first, d.width, d.channels, used, stride, &x[d.pad_left * stride],
                        slopes.data());
             for (; filled < d.out_height && filled * S <= iy + d.pad_top; ++filled) {
                 const long from_row = (n * d.out_height + filled) * d.out_width * d.channels + first;
                 for (long ox = 0; ox < d.out_width; ++ox) {
-                    const float *dz_at = g.dz + from_row + ox * d.channels, *y_at = g.y + from_row + ox * d.channels;
+                    const long pixel = from_row + ox * d.channels;
+                    const Map *dz_at = dz_after + pixel, *y_at = y_after + pixel;
                     float* target = &ring[(filled % K * line + left + ox) * stride];
                     for_vectors(used, [&](auto part, long c, long count) {
                         const Vector centered = get<CUT_SHORT>(y_at + c, count) - load(&mean[c]);
@@ -631,56 +729,34 @@ void backward_task(const Depthwise& d, const Source& s, const Gradient& g, const
                                         ? &ring[(position / S % K * line + left) * stride] : nullptr;
             }
             for (long c = 0; c < stride; c += LANES) {
+                const float* rows[K];  // those of gradient_rows that are not null, and the sums of their weights
+                float* sums[K];
+                int last = 0;
                 for (int ky = 0; ky < K; ++ky) {
                     if (!gradient_rows[ky]) continue;
-                    const float* row = gradient_rows[ky] + c;
-                    // Two sets of sums for even and odd pixels, which shortens the chains of dependent additions.
-                    Vector even[K], odd[K];
-                    for (int kx = 0; kx < K; ++kx) even[kx] = odd[kx] = Vector{};
-                    long ox = 0;
-                    for (; ox + 2 <= d.out_width; ox += 2) {
-                        const Vector g0 = load(row + ox * stride), g1 = load(row + (ox + 1) * stride);
-                        const float* in = &x[ox * S * stride + c];
-                        for (int kx = 0; kx < K; ++kx) {
-                            even[kx] += g0 * load(in + kx * stride);
-                            odd[kx] += g1 * load(in + (S + kx) * stride);
-                        }
-                    }
-                    for (; ox < d.out_width; ++ox) {
-                        const Vector g0 = load(row + ox * stride);
-                        const float* in = &x[ox * S * stride + c];
-                        for (int kx = 0; kx < K; ++kx) even[kx] += g0 * load(in + kx * stride);
-                    }
-                    float* sums = &weight_image[ky * K * stride + c];
-                    for (int kx = 0; kx < K; ++kx)
-                        store(sums + kx * stride, load(sums + kx * stride) + even[kx] + odd[kx]);
+                    rows[last] = gradient_rows[ky] + c;
+                    sums[last++] = &weight_image[ky * K * stride + c];
                 }
+                int r = 0;
+                for (; r + 3 <= last; r += 3)
+                    weight_gradients<3, K, S>(rows + r, &x[c], d.out_width, stride, sums + r);
+                if (r + 2 == last) weight_gradients<2, K, S>(rows + r, &x[c], d.out_width, stride, sums + r);
+                if (r + 1 == last) weight_gradients<1, K, S>(rows + r, &x[c], d.out_width, stride, sums + r);
                 // Input pixels of one phase (column modulo S) are reached by the same taps.
-                for (int phase = 0; phase < S; ++phase) {
+                for (int phase = 0; phase < S && phase < d.width; ++phase) {
                     const int tap = (phase + int(d.pad_left)) % S;  // first tap that reaches these pixels
-                    const long start = (phase + d.pad_left - tap) / S;
-                    const long count = phase < d.width ? (d.width - phase + S - 1) / S : 0;
-                    for (long j = 0; j < count; j += 4) {
-                        Vector sums[4] = {Vector{}, Vector{}, Vector{}, Vector{}};
-                        for (int ky = 0; ky < K; ++ky) {
-                            if (!gradient_rows[ky]) continue;
-                            const float* row = gradient_rows[ky] + (start + j) * stride + c;
-                            const float* w = &taps[(ky * K + tap) * stride + c];
-                            for (int kx = 0; tap + kx * S < K; ++kx) {
-                                const Vector value = load(w + kx * S * stride);
-                                for (int u = 0; u < 4; ++u) sums[u] += load(row + (u - kx) * stride) * value;
-                            }
-                        }
-                        const int valid = int(std::min(4L, count - j));
-                        for (int u = 0; u < valid; ++u) store(&dx[(phase + (j + u) * S) * stride + c], sums[u]);
-                    }
+                    const long start = (phase + d.pad_left - tap) / S * stride + c;
+                    const long count = (d.width - phase + S - 1) / S;
+                    float* out = &dx[phase * stride + c];
+                    if (tap == 0) input_gradients<K, S, 0>(gradient_rows, start, count, &taps[c], stride, out);
+                    else input_gradients<K, S, S - 1>(gradient_rows, start, count, &taps[c], stride, out);
                 }
             }
             row_sum.clear();
             row_product.clear();
             for (long ix = 0; ix < d.width; ++ix) {
-                const float* y = s.y + at + ix * d.channels + first;
-                float* target = dz + at + ix * d.channels + first;
+                const Map* y = source + at + ix * d.channels + first;
+                Map* target = dz + at + ix * d.channels + first;
                 for_vectors(used, [&](auto part, long c, long count) {
                     const Vector value = load(&dx[ix * stride + c]) * load(&slopes[ix * stride + c]);
                     put<CUT_SHORT>(target + c, value, count);
@@ -701,8 +777,8 @@ void backward_task(const Depthwise& d, const Source& s, const Gradient& g, const
 
 constexpr long GROUPS = 16;  // groups of images with separate sums
 
-template <int K, int S>
-void forward_all(const Depthwise& d, const Source& s, const float* weight, float* out, float* mean, float* variance,
+template <int K, int S, class Map>
+void forward_all(const Depthwise& d, const Source& s, const float* weight, Map* out, float* mean, float* variance,
                  long threads) {
     const long groups = std::min(GROUPS, d.images), blocks = (d.channels + BLOCK - 1) / BLOCK;
     std::vector<double> sums(groups * d.channels), squares(groups * d.channels), counts(groups);
@@ -718,8 +794,8 @@ void forward_all(const Depthwise& d, const Source& s, const float* weight, float
     combine(groups, d.channels, counts.data(), sums.data(), squares.data(), shifts.data(), mean, variance);
 }
 
-template <int K, int S>
-void backward_all(const Depthwise& d, const Source& s, const Gradient& g, const float* weight, float* dz, float* dw,
+template <int K, int S, class Map>
+void backward_all(const Depthwise& d, const Source& s, const Gradient& g, const float* weight, Map* dz, float* dw,
                   float* sums, long threads) {
     const long groups = std::min(GROUPS, d.images), blocks = (d.channels + BLOCK - 1) / BLOCK;
     std::vector<double> weights(groups * K * K * d.channels), both(groups * 2 * d.channels);
@@ -737,30 +813,102 @@ void backward_all(const Depthwise& d, const Source& s, const Gradient& g, const 
 
 extern "C" {
 
-#define FOR_SHAPE(d, call)                          \
-    if ((d)->kernel == 3 && (d)->stride == 1) call(3, 1); \
-    else if ((d)->kernel == 3 && (d)->stride == 2) call(3, 2); \
-    else if ((d)->kernel == 5 && (d)->stride == 1) call(5, 1); \
-    else if ((d)->kernel == 5 && (d)->stride == 2) call(5, 2); \
-    else if ((d)->kernel == 7 && (d)->stride == 1) call(7, 1); \
-    else if ((d)->kernel == 7 && (d)->stride == 2) call(7, 2); \
+// Whether the processor has instructions for products of bfloat16, which torch's matrix products use.
+int triscale_has_bfloat16() {
+#if defined(__AVX512BF16__) || defined(__AMX_BF16__)
+    return 1;
+#else
+    return 0;
+#endif
+}
+
+#define FOR_MAP(half, call) \
+    if (half) call(BFloat); \
+    else call(float)
+
+// Mean and biased variance of each column of [rows, channels].
+int triscale_moments(const void* y, long rows, long channels, float* mean, float* variance, long half, long threads) {
+    return guarded([&] {
+#define CALL(Map) moments_all(static_cast<const Map*>(y), rows, channels, mean, variance, threads)
+        FOR_MAP(half, CALL);
+#undef CALL
+    });
+}
+
+// out = act(z) * se; se is [images, channels] or null.
+int triscale_activate(const Source* source, const float* se, long images, long pixels, long channels, void* out,
+                      long half, long threads) {
+    return guarded([&] {
+#define CALL(Map) activate_all(*source, se, images, pixels, channels, static_cast<Map*>(out), threads)
+        FOR_MAP(half, CALL);
+#undef CALL
+    });
+}
+
+// Sums over pixels [images, channels] of act(z), or of g * act(z) if g is given.
+int triscale_pixel_sums(const Source* source, const void* g, long images, long pixels, long channels, float* out,
+                        long half, long threads) {
+    return guarded([&] {
+#define CALL(Map) pixel_sums_all(*source, static_cast<const Map*>(g), images, pixels, channels, out, threads)
+        FOR_MAP(half, CALL);
+#undef CALL
+    });
+}
+
+// dz from the gradient g of act(z) * se, and the sums [2, channels] of dz and of dz * (y - mean). dz may be g.
+int triscale_activation_backward(const Source* source, const void* g, const float* se, const float* mean_gradient,
+                                 long images, long pixels, long channels, void* dz, float* sums, long half,
+                                 long threads) {
+    return guarded([&] {
+#define CALL(Map)                                                                                                 \
+    activation_backward_all(*source, static_cast<const Map*>(g), se, mean_gradient, images, pixels, channels,     \
+                            static_cast<Map*>(dz), sums, threads)
+        FOR_MAP(half, CALL);
+#undef CALL
+    });
+}
+
+// dy from dz, see Gradient; dy may be dz.
+int triscale_norm_backward(const Gradient* gradient, long rows, long channels, void* dy, long half, long threads) {
+    return guarded([&] {
+#define CALL(Map) norm_backward_all(*gradient, rows, channels, static_cast<Map*>(dy), threads)
+        FOR_MAP(half, CALL);
+#undef CALL
+    });
+}
+
+#define FOR_SHAPE(d, call, Map)                                \
+    if ((d)->kernel == 3 && (d)->stride == 1) call(3, 1, Map); \
+    else if ((d)->kernel == 3 && (d)->stride == 2) call(3, 2, Map); \
+    else if ((d)->kernel == 5 && (d)->stride == 1) call(5, 1, Map); \
+    else if ((d)->kernel == 5 && (d)->stride == 2) call(5, 2, Map); \
+    else if ((d)->kernel == 7 && (d)->stride == 1) call(7, 1, Map); \
+    else if ((d)->kernel == 7 && (d)->stride == 2) call(7, 2, Map);
 
 // out = depthwise convolution of x, with its mean and biased variance; weight is [kernel * kernel, channels].
-int triscale_depthwise(const Depthwise* d, const Source* s, const float* weight, float* out, float* mean,
-                       float* variance, long threads) {
+int triscale_depthwise(const Depthwise* d, const Source* s, const float* weight, void* out, float* mean,
+                       float* variance, long half, long threads) {
     return guarded([&] {
-#define CALL(K, S) forward_all<K, S>(*d, *s, weight, out, mean, variance, threads)
-        FOR_SHAPE(d, CALL)
+#define CALL(K, S, Map) forward_all<K, S>(*d, *s, weight, static_cast<Map*>(out), mean, variance, threads)
+        if (half) {
+            FOR_SHAPE(d, CALL, BFloat)
+        } else {
+            FOR_SHAPE(d, CALL, float)
+        }
 #undef CALL
     });
 }
 
 // dz of the source, dw [kernel * kernel, channels], and the sums [2, channels] of dz and of dz * (y - mean).
-int triscale_depthwise_backward(const Depthwise* d, const Source* s, const Gradient* g, const float* weight, float* dz,
-                                float* dw, float* sums, long threads) {
+int triscale_depthwise_backward(const Depthwise* d, const Source* s, const Gradient* g, const float* weight, void* dz,
+                                float* dw, float* sums, long half, long threads) {
     return guarded([&] {
-#define CALL(K, S) backward_all<K, S>(*d, *s, *g, weight, dz, dw, sums, threads)
-        FOR_SHAPE(d, CALL)
+#define CALL(K, S, Map) backward_all<K, S>(*d, *s, *g, weight, static_cast<Map*>(dz), dw, sums, threads)
+        if (half) {
+            FOR_SHAPE(d, CALL, BFloat)
+        } else {
+            FOR_SHAPE(d, CALL, float)
+        }
 #undef CALL
     });
 }

@@ -1,4 +1,4 @@
-"""The functions of a fused chain for float32 on a CPU, by native kernels; feature maps are channels_last."""
+"""The functions of a fused chain for float32 and bfloat16 on a CPU, by native kernels; maps are channels_last."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from triscale.network.spec import ActivationKind
 from triscale.nn.library import library
+from triscale.nn.map_memory import empty_map
 from triscale.nn.operations import (
     AnyGradients,
     Geometry,
@@ -45,10 +46,16 @@ class _Gradient(ctypes.Structure):
 
 
 class Native:
-    """Operations for float32 on a CPU; deterministic for any number of threads, except torch's matmul."""
+    """Operations on a CPU; deterministic for any number of threads, except torch's matmul.
 
-    def __init__(self, kernels: ctypes.CDLL) -> None:
+    Maps and the matrix products of 1x1 convolutions are in ``dtype``, float32 or bfloat16. Statistics, depthwise
+    convolutions, activations and their sums are computed in float32, and so are gradients of batch norms and depthwise
+    weights. Weights are given in float32.
+    """
+
+    def __init__(self, kernels: ctypes.CDLL, dtype: torch.dtype = torch.float32) -> None:
         self._kernels = kernels
+        self.dtype = dtype
 
     def convolve(self, source: Normed | Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
         """Return the convolution."""
@@ -56,11 +63,11 @@ class Native:
             return self._depthwise(source, weight, geometry)[0]
         x = source if isinstance(source, Tensor) else self.activate(source)
         if _is_pointwise(weight, geometry):
-            y = _empty(x.shape[0], weight.shape[0], *x.shape[2:])
+            y = self._empty(x.shape[0], weight.shape[0], *x.shape[2:])
             # In channels_last a 1x1 convolution is one matrix product over all pixels.
-            torch.mm(_rows(x), weight.flatten(1).t(), out=_rows(y))
+            torch.mm(_rows(x), weight.to(self.dtype).flatten(1).t(), out=_rows(y))
         else:
-            y = convolution(x, weight, geometry).contiguous(memory_format=torch.channels_last)
+            y = convolution(x, weight.to(self.dtype), geometry).contiguous(memory_format=torch.channels_last)
         return y
 
     def convolve_with_moments(
@@ -76,7 +83,7 @@ class Native:
 
     def activate(self, source: Normed) -> Tensor:
         """Return the map after norm, activation and SE."""
-        out = torch.empty_like(source.y)
+        out = self._like(source.y)
         self._call("activate", _source(source), source.se, *_sizes(source.y), out)
         return out
 
@@ -97,8 +104,8 @@ class Native:
             se = torch.ones_like(of_means) if se is None else se
         elif se is not None:
             of_means = torch.zeros_like(se)
-        gradient = gradient.contiguous(memory_format=torch.channels_last)
-        dz = gradient if owned else torch.empty_like(source.y)
+        gradient = gradient.to(self.dtype).contiguous(memory_format=torch.channels_last)
+        dz = gradient if owned else self._like(source.y)
         sums = _floats(2, source.y.shape[1])
         self._call("activation_backward", _source(source), gradient, se, of_means, *_sizes(source.y), dz, sums)
         return _pending(source, dz, sums)
@@ -113,11 +120,11 @@ class Native:
         dy, x = self.finish(after).y, source if isinstance(source, Tensor) else self.activate(source)
         if not _is_pointwise(weight, geometry):
             return convolution_backward(dy, x, weight, geometry, needs_input)
-        dw = torch.mm(_rows(dy).t(), _rows(x)).view(weight.shape)
+        dw = self._product_over_pixels(_rows(dy), _rows(x)).reshape(weight.shape).to(weight.dtype)
         if not needs_input:
             return None, dw
-        dx = x if x is not source else torch.empty_like(x)  # reuse the memory of a map that was recomputed here
-        torch.mm(_rows(dy), weight.flatten(1), out=_rows(dx))
+        dx = x if x is not source else self._like(x)  # reuse the memory of a map that was recomputed here
+        torch.mm(_rows(dy), weight.to(self.dtype).flatten(1), out=_rows(dx))
         return dx, dw
 
     def finish(self, pending: PendingGradients) -> Gradients:
@@ -131,13 +138,13 @@ class Native:
     def _pixel_sums(self, source: Normed, gradient: Tensor | None) -> Tensor:
         images, channels = source.y.shape[:2]
         sums = _floats(images, channels)
-        dense = None if gradient is None else gradient.contiguous(memory_format=torch.channels_last)
+        dense = None if gradient is None else gradient.to(self.dtype).contiguous(memory_format=torch.channels_last)
         self._call("pixel_sums", _source(source), dense, *_sizes(source.y), sums)
         return sums
 
     def _depthwise(self, source: Normed | Tensor, weight: Tensor, geometry: Geometry) -> tuple[Tensor, Tensor, Tensor]:
         shape = _depthwise_shape(source, weight, geometry)
-        y = _empty(shape.images, shape.channels, shape.out_height, shape.out_width)
+        y = self._empty(shape.images, shape.channels, shape.out_height, shape.out_width)
         mean, variance = _floats(2, shape.channels)
         self._call("depthwise", shape, _source(source), _taps(weight), y, mean, variance)
         return y, mean, variance
@@ -147,13 +154,19 @@ class Native:
     ) -> tuple[Tensor | AnyGradients, Tensor]:
         shape = _depthwise_shape(source, weight, geometry)
         y = source if isinstance(source, Tensor) else source.y
-        dz, sums, taps = torch.empty_like(y), _floats(2, shape.channels), _taps(weight)
+        dz, sums, taps = self._like(y), _floats(2, shape.channels), _taps(weight)
         by_tap = torch.empty_like(taps)  # gradient of the weight, in the layout of the taps
         coefficients = _coefficients(after)
         gradient = _gradient(after, coefficients)
         self._call("depthwise_backward", shape, _source(source), gradient, taps, dz, by_tap, sums)
         dw = by_tap.t().reshape(weight.shape)
         return dz if isinstance(source, Tensor) else _pending(source, dz, sums), dw
+
+    def _product_over_pixels(self, left: Tensor, right: Tensor) -> Tensor:
+        """Return ``left.t() @ right``; in bfloat16 torch is faster with the narrower matrix first."""
+        if self.dtype == torch.bfloat16 and left.shape[1] > right.shape[1]:
+            return torch.mm(right.t(), left).t()
+        return torch.mm(left.t(), right)
 
     def _call(self, name: str, *arguments: Tensor | ctypes.Structure | int | None) -> None:
         """Call a kernel; tensors are passed by address and stay alive until it returns.
@@ -162,14 +175,32 @@ class Native:
             RuntimeError: Memory has run out; torch's own operations raise the same type.
         """
         function = getattr(self._kernels, f"triscale_{name}")
-        if function(*map(_argument, arguments), ctypes.c_long(torch.get_num_threads())):
+        half = int(self.dtype == torch.bfloat16)
+        if function(*map(_argument, (*arguments, half, torch.get_num_threads()))):
             raise RuntimeError(f"not enough memory for triscale's {name} kernel")
 
+    def _empty(self, images: int, channels: int, height: int, width: int) -> Tensor:
+        return empty_map((images, height, width, channels), self.dtype).permute(0, 3, 1, 2)
 
-def native() -> Native | None:
-    """Return the native functions, or None if their kernels are not available."""
+    def _like(self, maps: Tensor) -> Tensor:
+        return self._empty(*maps.shape)
+
+
+def native(dtype: torch.dtype = torch.float32) -> Native | None:
+    """Return the native functions for maps of a type, or None if their kernels are not available."""
     kernels = library()
-    return None if kernels is None else Native(kernels)
+    return None if kernels is None else Native(kernels, dtype)
+
+
+def is_faster_in_bfloat16() -> bool:
+    """Return whether training in bfloat16 is faster on this CPU: it has the instructions, and the kernels are there."""
+    kernels = library()
+    return kernels is not None and _has_onednn() and bool(kernels.triscale_has_bfloat16())
+
+
+def _has_onednn() -> bool:
+    """Return whether torch has the library that multiplies matrices in bfloat16."""
+    return bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
 
 
 def _argument(value: Tensor | ctypes.Structure | int | None) -> object:
@@ -270,10 +301,6 @@ def _is_pointwise(weight: Tensor, geometry: Geometry) -> bool:
 def _taps(weight: Tensor) -> Tensor:
     """Return depthwise weights as ``[kernel * kernel, C]``."""
     return weight.flatten(1).t().contiguous()
-
-
-def _empty(images: int, channels: int, height: int, width: int) -> Tensor:
-    return _floats(images, height, width, channels).permute(0, 3, 1, 2)
 
 
 def _floats(*shape: int) -> Tensor:

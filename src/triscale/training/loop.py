@@ -20,6 +20,7 @@ import torch
 from triscale.errors import Interrupted, JobError
 from triscale.nn.chain import portable_only
 from triscale.nn.library import library
+from triscale.nn.map_memory import reusing_map_memory
 from triscale.results.history import Epoch, kept_epoch
 from triscale.training.context import ExecutionContext
 from triscale.training.distributed.micro_batches import micro_batches_of
@@ -132,7 +133,7 @@ def train(
         replay=Replay(engine=engine, every=replay_interval(task.recipe, context), context=context),
     )
     try:
-        with portable_only(active=_lacks_native(context)):
+        with portable_only(active=_lacks_native(context)), reusing_map_memory():
             return _train(loop)
     finally:
         saver.close()

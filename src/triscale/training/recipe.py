@@ -129,7 +129,8 @@ class Recipe(SparseRecord):
         dropout: Dropout before the classifier. None takes the network's, also for ``drop_path`` and ``norm_momentum``.
         drop_path: Stochastic depth rate of the last block; earlier blocks have proportionally less.
         norm_momentum: Momentum of batch norm's running statistics, in PyTorch's sense.
-        precision: ``auto`` is bfloat16 on GPUs that compute it in hardware, else float32.
+        precision: ``auto`` is bfloat16 on GPUs that compute it in hardware, else float32. A new run on a CPU that does
+            so records bfloat16 in its place, except for custom models and with fake quantization.
         augmentation: Augmentation of the training images.
         decoder: Decodes and resizes the training images. ``torchcodec`` (extra ``fast``) is faster; some of its pixels
             differ by one level.

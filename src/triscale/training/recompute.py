@@ -20,6 +20,7 @@ from triscale.errors import JobError
 from triscale.network.lower import lower
 from triscale.network.tree import block_paths
 from triscale.nn.classifier import Classifier
+from triscale.nn.map_memory import release_map_memory
 from triscale.training.accelerator import release_cached
 
 _MMAP_THRESHOLD = -3  # M_MMAP_THRESHOLD of glibc's malloc.h
@@ -65,17 +66,22 @@ def _parts(model: nn.Module, checkpoint_level: int) -> list[nn.Module]:
     return outer if checkpoint_level == 1 else [*outer, *inner]
 
 
-def release_memory(device: torch.device) -> None:
+def release_memory(device: torch.device) -> bool:
     """Return freed memory to the system, and make malloc return large blocks as soon as they are freed.
 
     Otherwise glibc keeps freed blocks between blocks in use, and the heap is too fragmented for large tensors.
+
+    Returns:
+        Whether memory was kept for further maps, so that the same step may now succeed.
     """
+    kept = release_map_memory()
     if release_cached(device):
-        return
+        return kept
     library = ctypes.CDLL(None)
     if hasattr(library, "mallopt") and hasattr(library, "malloc_trim"):
         library.mallopt(_MMAP_THRESHOLD, _LARGE_BYTES)
         library.malloc_trim(0)
+    return kept
 
 
 def is_out_of_memory(error: BaseException) -> bool:

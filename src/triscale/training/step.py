@@ -242,11 +242,11 @@ class Stepper:
                     if is_out_of_memory(error):
                         raise memory_error(len(labels), self.recipe.micro_batches) from error
                     raise
-            self.checkpoint_level += 1
             self.state.model.zero_grad(set_to_none=True)
             _restore(self.state.model, saved_buffers)
-            release_memory(self.device)
-            self.on_message(recomputation_note(len(labels), self.checkpoint_level))
+            if not release_memory(self.device):
+                self.checkpoint_level += 1
+                self.on_message(recomputation_note(len(labels), self.checkpoint_level))
 
     def _forward_backward(
         self, number: int, images: Tensor, labels: Tensor, indices: Tensor | None, count: int
@@ -272,7 +272,10 @@ class Stepper:
                 logits = forward(inputs)
             loss = loss_of(self.objective, logits.float(), targets)
             if self.teacher is not None and indices is not None:
-                with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=reduced):
+                # On a CPU, torch's operations in evaluation are slower in bfloat16.
+                with torch.autocast(
+                    self.device.type, dtype=torch.bfloat16, enabled=reduced and self.device.type != "cpu"
+                ):
                     taught = self.teacher(inputs, indices)
                 loss = distilled(loss, logits.float(), taught.float(), recipe.distillation, self.objective.link)
             # Recomputation updates batch-norm statistics a second time: keep those of the forward pass.

@@ -131,10 +131,16 @@ class Request(SparseRecord):
         """Return the request with what it leaves open decided as in a run with these classes."""
         if self.open is not None and self.open.time_limit is None and run.open is None:
             # Runs of earlier versions left nothing open: they trained the default recipe as it was.
-            return self.replace(recipe=with_flip(self.open.recipe, classes), open=None)
+            return self.replace(recipe=_decided(self.open.recipe, run.recipe, classes), open=None)
         if self.open is None or self.open != run.open:
-            return self.replace(recipe=with_flip(self.recipe, classes))
+            return self.replace(recipe=_decided(self.recipe, run.recipe, classes))
         return self.replace(recipe=run.recipe, start=run.start if self.open.weights else self.start)
+
+
+def _decided(recipe: Recipe, of_run: Recipe, classes: tuple[str, ...]) -> Recipe:
+    """Return a recipe with what every run decides: mirroring by the class names, and an automatic precision."""
+    recipe = with_flip(recipe, classes)
+    return recipe.replace(precision=of_run.precision) if recipe.precision == "auto" else recipe
 
 
 class RunSpec(Record):

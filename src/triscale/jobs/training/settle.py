@@ -13,6 +13,7 @@ from triscale.data.pipeline.split import Split
 from triscale.jobs.core.run import InitialWeights, Request
 from triscale.jobs.training.initial_weights import check_initial_weights, check_kept_head
 from triscale.jobs.training.memory import max_batch_of
+from triscale.jobs.training.precision_choice import in_chosen_precision
 from triscale.jobs.training.published import find_published
 from triscale.jobs.training.resolve import resolve
 from triscale.jobs.training.small_data import small_data_warning
@@ -83,6 +84,7 @@ def settle(
     check_channels(request.recipe.augmentation, network.in_channels)
     if request.teacher is not None:
         check_teacher(request.teacher, split.classes, request.recipe, network.in_channels)
+    request = request.replace(recipe=in_chosen_precision(request, network, context))
     request = request.replace(recipe=_scheduled(request, network, split, context))
     choices = request.open
     measured = {
