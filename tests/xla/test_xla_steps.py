@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seeded_training import feed, task
-from sizes import figure
+from sizes import figure, size
 from triscale.errors import RecipeError
 from triscale.nn.build import build
 from triscale.training.context import ExecutionContext
@@ -107,7 +107,7 @@ def manifest_at(step: int):
     )  # fmt: skip
 
 
-DEVICES = {"float32": (1, 2, 8), "bfloat16": (1, 4)}
+DEVICES = {"float32": (1, 2, 8) if size(0, 1) else (1, 8), "bfloat16": (1, 4)}
 
 
 @pytest.mark.parametrize("precision", ["float32", pytest.param("bfloat16", marks=pytest.mark.stress)])

@@ -112,6 +112,7 @@ def whole(images, small_file, tmp_path_factory) -> Path:
 
 
 @pytest.mark.process
+@pytest.mark.stress  # test_xla_faults.py kills trainings too, and a preempted command resumes below
 def test_killed_command_resumes_to_the_same_weights(images, small_file, tmp_path, whole):
     out = tmp_path / "run"
     process = subprocess.Popen(
