@@ -8,7 +8,7 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 
-from cyclopts import App, CycloptsError, UnknownOptionError
+from cyclopts import App, CycloptsError, Group, UnknownOptionError
 
 from triscale.cli.commands import (
     baseline,
@@ -33,6 +33,7 @@ from triscale.cli.commands import (
     verify,
     weights,
 )
+from triscale.cli.support.amounts import refuse_fractions
 from triscale.cli.support.hints import hint_for
 from triscale.cli.support.terminal import make_printable
 from triscale.errors import Interrupted, TriscaleError
@@ -44,7 +45,14 @@ Start with: triscale demo. Options of all commands: -q prints only results, -v p
 tracebacks.
 """
 
-app = App(name="triscale", help=HELP, version_flags=["--version"], help_format="markdown")
+app = App(
+    name="triscale",
+    help=HELP,
+    version_flags=["--version"],
+    help_format="markdown",
+    group_arguments=Group("Arguments", sort_key=1, validator=refuse_fractions),
+    group_parameters=Group("Parameters", sort_key=2, validator=refuse_fractions),
+)
 app.register_install_completion_command()
 
 WORDS = {"help": "--help", "version": "--version"}
