@@ -7,6 +7,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from cyclopts import App, CycloptsError, Group, UnknownOptionError
 
@@ -45,14 +46,12 @@ Start with: triscale demo. Options of all commands: -q prints only results, -v p
 tracebacks.
 """
 
-app = App(
-    name="triscale",
-    help=HELP,
-    version_flags=["--version"],
-    help_format="markdown",
-    group_arguments=Group("Arguments", sort_key=1, validator=refuse_fractions),
-    group_parameters=Group("Parameters", sort_key=2, validator=refuse_fractions),
-)
+ARGUMENTS = Group("Arguments", sort_key=1, validator=refuse_fractions)
+PARAMETERS = Group("Parameters", sort_key=2, validator=refuse_fractions)
+_new_app = partial(App, group_arguments=ARGUMENTS, group_parameters=PARAMETERS)
+"""Groups of commands do not take over the groups of options of the app that they are added to later."""
+
+app = _new_app(name="triscale", help=HELP, version_flags=["--version"], help_format="markdown")
 app.register_install_completion_command()
 
 WORDS = {"help": "--help", "version": "--version"}
@@ -84,7 +83,7 @@ for group, commands in COMMANDS.items():
     for command in commands:
         app.command(command, name=command.__name__.rstrip("_").replace("_", "-"), group=group)
 
-searches = App(
+searches = _new_app(
     name="search",
     help="Search for a baseline or for scaling coefficients; show the status of searches and resume them.",
     group="The method",
@@ -93,12 +92,12 @@ for command in (baseline.baseline, search.coefficients, search.status, search.re
     searches.command(command)
 app.command(searches)
 
-images = App(name="data", help="Check data sets, and pack them into shards.", group="Images")
+images = _new_app(name="data", help="Check data sets, and pack them into shards.", group="Images")
 images.command(data.check)
 images.command(data.pack)
 app.command(images)
 
-known = App(name="weights", help="List, download, import, run and export weights of other projects.", group="Training")
+known = _new_app(name="weights", help="List, download, import, run and export weights of other projects.", group="Training")
 for command in (weights.list_, weights.info, weights.import_, weights.fetch, weights.run, weights.export):
     known.command(command, name=command.__name__.rstrip("_"))
 app.command(known)
