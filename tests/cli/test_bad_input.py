@@ -134,7 +134,9 @@ def test_fraction_of_a_whole_number_is_rejected(capsys, images, tiny_file, tmp_p
 
 
 def test_fraction_of_a_whole_number_is_rejected_in_commands_of_groups(capsys, tmp_path):
-    line = refused(capsys, "search", "coefficients", tmp_path, "--baseline", "resnet18", "--number", "2.5")
+    line = refused(
+        capsys, "search", "coefficients", tmp_path / "images", "--baseline", "resnet18", "--number", "2.5", "--out", tmp_path / "study"
+    )
     assert "--number 2.5 is not a whole number" in line
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import model_validator
 
@@ -16,13 +16,24 @@ IMBALANCED = 2.0
 
 
 class ClassMetrics(Record):
-    """Precision, recall and F1 of one class; 0 where the denominator is 0."""
+    """Precision, recall and F1 of one class.
+
+    They are 0 where the denominator is 0, but None for a class without images, which has no such figures; files of
+    earlier versions state 0 there and are read as None.
+    """
 
     name: str
     count: int
-    precision: float
-    recall: float
-    f1: float
+    precision: float | None
+    recall: float | None
+    f1: float | None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _measure_nothing_without_images(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("count") == 0:
+            return data | {"precision": None, "recall": None, "f1": None}
+        return data
 
 
 class LabelMetrics(ClassMetrics):
