@@ -82,7 +82,7 @@ def _evaluate(source: str, images: str | None, split: str, device: str, *, offli
 
 
 def _print_metrics(metrics: AnyMetrics) -> None:
-    from triscale.results.metrics import Metrics
+    from triscale.results.metrics import Metrics, percent_or_dash
 
     if not isinstance(metrics, Metrics):
         _print_label_metrics(metrics)
@@ -90,7 +90,7 @@ def _print_metrics(metrics: AnyMetrics) -> None:
     table(
         ("class", "images", "precision", "recall", "F1"),
         [
-            (visible(row.name), str(row.count), f"{row.precision:.1%}", f"{row.recall:.1%}", f"{row.f1:.1%}")
+            (visible(row.name), str(row.count), *map(percent_or_dash, (row.precision, row.recall, row.f1)))
             for row in metrics.per_class
         ],
     )
@@ -104,12 +104,14 @@ def _print_metrics(metrics: AnyMetrics) -> None:
 
 
 def _print_label_metrics(metrics: MultiLabelMetrics) -> None:
+    from triscale.results.metrics import percent_or_dash
+
     table(
         ("label", "images", "average precision", "threshold", "precision", "recall", "F1"),
         [
             (visible(row.name), str(row.count),
-             "-" if row.average_precision is None else f"{row.average_precision:.1%}",
-             f"{row.threshold:.2f}", f"{row.precision:.1%}", f"{row.recall:.1%}", f"{row.f1:.1%}")
+             percent_or_dash(row.average_precision), f"{row.threshold:.2f}",
+             *map(percent_or_dash, (row.precision, row.recall, row.f1)))
             for row in metrics.per_class
         ],
     )  # fmt: skip
