@@ -135,9 +135,31 @@ def test_fraction_of_a_whole_number_is_rejected(capsys, images, tiny_file, tmp_p
 
 def test_fraction_of_a_whole_number_is_rejected_in_commands_of_groups(capsys, tmp_path):
     line = refused(
-        capsys, "search", "coefficients", tmp_path / "images", "--baseline", "resnet18", "--number", "2.5", "--out", tmp_path / "study"
+        capsys,
+        "search",
+        "coefficients",
+        tmp_path / "images",
+        "--baseline",
+        "resnet18",
+        "--number",
+        "2.5",
+        "--out",
+        tmp_path / "study",
     )
     assert "--number 2.5 is not a whole number" in line
+
+
+def test_messages_name_options_and_not_internal_words(capsys, images, tiny_file, tmp_path):
+    common = ("train", images, "--network", tiny_file, "--out", tmp_path / "run")
+    assert refused(capsys, *common, "--channels", 0) == (
+        "triscale: --channels 0: give 1 for gray, 3 for RGB, or the number of channels that the files have"
+    )
+    line = refused(capsys, *common, "--set", "loss=bce")
+    assert "\"loss\": unknown 'bce', expected one of 'cross_entropy', 'focal', 'asymmetric'" in line
+    assert refused(capsys, *common, "--set", "loss=focal", "label_smoothing=0.1") == (
+        "triscale: unexpected label_smoothing=0.1; give each field its own option: --set label_smoothing=0.1"
+    )
+    assert refused(capsys, *common, "more").startswith("triscale: unexpected more; ")
 
 
 def test_missing_build_function_is_rejected(capsys):

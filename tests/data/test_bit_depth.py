@@ -179,7 +179,7 @@ def test_images_of_many_depths_are_not_called_errors(tmp_path):
     assert scan(write_values(tmp_path, *pictures)).notes == ()
 
 
-@pytest.mark.parametrize(("low", "high", "levels", "depth"), [(7400, 8799, 23, 14), (1000, 1255, 16, 12)])
+@pytest.mark.parametrize(("low", "high", "levels", "depth"), [(7400, 8799, 23, 14), (1000, 1255, 17, 12)])
 def test_few_gray_levels_are_named(tmp_path, low, high, levels, depth):
     found = scan(write_values(tmp_path, *(noise(low, high, seed) for seed in range(12))))
     assert found.bit_depth == depth

@@ -40,7 +40,16 @@ def test_doubtful_names_are_named(classes, expected):
 
 @pytest.mark.parametrize(
     "classes",
-    [("cat", "dog"), ("-1", "1"), ("0", "1", "10"), ("c", "c++"), ("nancy", "nonel"), ("1.5", "15"), ("café", "cafe"), ("می\u200cخواهم", "x")],
+    [
+        ("cat", "dog"),
+        ("-1", "1"),
+        ("0", "1", "10"),
+        ("c", "c++"),
+        ("nancy", "nonel"),
+        ("1.5", "15"),
+        ("café", "cafe"),
+        ("\u0645\u06cc\u200c\u062e", "x"),
+    ],
 )
 def test_ordinary_names_cause_no_warning(classes):
     assert name_warnings(classes, 60) == []

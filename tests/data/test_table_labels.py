@@ -126,7 +126,8 @@ def test_labels_with_invisible_characters_are_refused_by_the_name_of_the_charact
 
 
 def test_joiners_that_scripts_need_are_labels() -> None:
-    assert names(["می\u200cخواهم", "👩\u200d🌾"]) == (["می\u200cخواهم", "👩\u200d🌾"], [])
+    labels = ["\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", "\U0001f469\u200d\U0001f33e"]  # "I want", a farmer
+    assert names(labels) == (labels, [])
 
 
 def test_the_note_on_integers_names_one_that_changes() -> None:

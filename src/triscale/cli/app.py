@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from cyclopts import App, CycloptsError, Group, UnknownOptionError
+from cyclopts import App, CycloptsError, Group, UnknownOptionError, UnusedCliTokensError
 
 from triscale.cli.commands import (
     baseline,
@@ -97,7 +97,9 @@ images.command(data.check)
 images.command(data.pack)
 app.command(images)
 
-known = _new_app(name="weights", help="List, download, import, run and export weights of other projects.", group="Training")
+known = _new_app(
+    name="weights", help="List, download, import, run and export weights of other projects.", group="Training"
+)
 for command in (weights.list_, weights.info, weights.import_, weights.fetch, weights.run, weights.export):
     known.command(command, name=command.__name__.rstrip("_"))
 app.command(known)
@@ -128,6 +130,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         hint = hint_for(option)
         use = "use " if hint is not None and hint.startswith("--") else ""
         _fail(str(error) if hint is None else f"unknown option {option}; {use}{hint}", 2)
+    except UnusedCliTokensError as error:
+        if debug:
+            raise
+        unused = error.unused_tokens or []
+        fields = all("=" in token for token in unused)
+        advice = f"give each field its own option: --set {' --set '.join(unused)}" if fields else "leave it out"
+        _fail(f"unexpected {' '.join(unused)}; {advice}", 2)
     except CycloptsError as error:
         if debug:
             raise

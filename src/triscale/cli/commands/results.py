@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from triscale.cli.support.data_options import MAX_PIXELS, MaxPixels, limits_of
+from triscale.cli.support.data_options import LIMIT_DEFAULTS, LimitFlags
 from triscale.cli.support.execution import execution
 from triscale.cli.support.messages import confidence_sentences, notes_on, print_guessing
 from triscale.cli.support.options import Json, Offline, OptionalOut, SourceArgument, SourceImages, SourceOrFileArgument
@@ -133,7 +133,7 @@ def explain(
     method: Literal["auto", "cam", "grad-cam"] = "auto",
     label: Annotated[str | None, Parameter(name="--class")] = None,
     curves: Annotated[bool, Parameter(negative="")] = False,
-    max_pixels: MaxPixels = MAX_PIXELS,
+    image_limits: LimitFlags = LIMIT_DEFAULTS,
     offline: Offline = False,
     json: Json = False,
 ) -> None:
@@ -164,7 +164,7 @@ def explain(
         raise UserError("--class and --curves require images; give files or folders after the run")
     with execution() as context, open_source(source, context, images=moved, offline=offline) as opened:
         if images:
-            folder, limits = out or EXPLAINED, limits_of(max_pixels)
+            folder, limits = out or EXPLAINED, image_limits.limits()
             explanation = explain_images(
                 opened.run, images, folder, context, method=method, label=label, curves=curves, limits=limits
             )

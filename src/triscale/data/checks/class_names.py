@@ -126,8 +126,10 @@ def _controls(classes: Sequence[str]) -> list[str]:
         return []
     characters = ", ".join(sorted(set(found.values()))[:_MAX_SHOWN])
     return [
-        f"class names hold line breaks, control characters or invisible characters ({characters}): "
-        f"{_first(list(found))}; rename them"
+        (
+            f"class names hold line breaks, control characters or invisible characters ({characters}): "
+            f"{_first(list(found))}; rename them"
+        )
     ]
 
 

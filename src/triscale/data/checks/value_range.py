@@ -64,9 +64,11 @@ def _few_higher(deep: Sequence[tuple[str, ValueRange]]) -> list[str]:
     path, value = max(higher, key=lambda one: one[1])
     depth, images = bit_depth_of(value), "image has" if len(higher) == 1 else "images have"
     return [
-        f"only {len(higher)} of {len(deep)} 16-bit {images} values of more than {usual} bits (up to {value} in {path}), "
-        f"and all images are darker for it; if these values are errors such as hot pixels, read {usual} of the {depth} "
-        f"bits with --bit-depth {usual}, which makes higher values white"
+        (
+            f"only {len(higher)} of {len(deep)} 16-bit {images} values of more than {usual} bits (up to {value} in "
+            f"{path}), and all images are darker for it; if they are errors such as hot pixels, read {usual} of "
+            f"the {depth} bits with --bit-depth {usual}, which makes higher values white"
+        )
     ]
 
 
@@ -79,7 +81,9 @@ def _few_levels(ranges: Sequence[ValueRange], depth: int) -> list[str]:
     if levels >= MIN_GRAY_LEVELS:
         return []
     return [
-        f"values of 16-bit images lie between {low} and {high}, which leaves {levels} of 256 gray levels at {depth} "
-        f"bits, so that the images have little contrast; subtract the offset, or stretch the values, and save the images "
-        f"again"
+        (
+            f"values of 16-bit images lie between {low} and {high}, which leaves {levels} of 256 gray levels at "
+            f"{depth} bits, so that the images have little contrast; subtract the offset, or stretch the values, and save the "
+            f"images again"
+        )
     ]

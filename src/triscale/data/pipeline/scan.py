@@ -122,9 +122,7 @@ def scan(
     require_readable(layout, bad, others)
     problems += bad_file_problems(_without(layout, others), bad, bad_of_class, options)
     _stop(problems, strict=strict)
-    ranges = [
-        (image.path, ValueRange(image.lowest, image.highest)) for images in good.values() for image in images
-    ]
+    ranges = [(image.path, ValueRange(image.lowest, image.highest)) for images in good.values() for image in images]
     highest = max((values.highest for _, values in ranges), default=0)
     found_scan = Scan(
         root=layout.root,

@@ -134,8 +134,11 @@ def other_separators(file: Path, sets: Sequence[tuple[str, ...]], separator: str
         if found:
             holds, stays = ("holds", "and stays one label") if len(found) == 1 else ("hold", "and stay one label each")
             return [
-                f'{file.name}: {len(found)} of {len(labels)} labels {holds} {name}, such as "{found[0]}", {stays}; if '
-                f"these are several labels, give --label-separator {_shell(mark)}, or write the same separator everywhere"
+                (
+                    f'{file.name}: {len(found)} of {len(labels)} labels {holds} {name}, such as "{found[0]}", {stays}; '
+                    f"if these are several labels, give --label-separator {_shell(mark)}, or write the same separator "
+                    "everywhere"
+                )
             ]
     return []
 
@@ -164,10 +167,11 @@ def _check_present(file: Path, places: Sequence[str], labels: Sequence[str]) -> 
     ]
     if empty:
         shown = ", ".join(empty[:_MAX_SHOWN]) + (", ..." if len(empty) > _MAX_SHOWN else "")
-        have = "row has" if len(empty) == 1 else "rows have"
+        rows = "row" if len(labels) == 1 else "rows"
+        have = "has" if len(empty) == 1 else "have"
         raise DataError(
-            f"{len(empty)} of {len(labels)} {have} no label in {file} ({shown}): an empty label is not a class name; "
-            f"label or remove them"
+            f"{len(empty)} of {len(labels)} {rows} {have} no label in {file} ({shown}): an empty label is not a class "
+            f"name; label or remove them"
         )
 
 
@@ -247,14 +251,22 @@ def _combinations(counts: Counter[str], compound: list[str], mark: str) -> list[
     vocabulary = len(single | set(frequency))
     if vocabulary < len(counts) and len(widths) > 1 and len(compound) > 3:
         return compound
-    return list(dict.fromkeys([*by_single, *_permuted(compound, mark), *(_nested(compound, mark) if vocabulary <= len(counts) + 1 else [])]))
+    return list(
+        dict.fromkeys(
+            [
+                *by_single,
+                *_permuted(compound, mark),
+                *(_nested(compound, mark) if vocabulary <= len(counts) + 1 else []),
+            ]
+        )
+    )
 
 
 def _permuted(compound: list[str], mark: str) -> list[str]:
     """Return labels that hold the same words in another order; all, if the words are those of a ring of labels.
 
-    ``cat dog`` and ``dog cat`` are hardly two classes. Neither are ``cat dog``, ``dog bird`` and ``bird cat``: there are
-    no more words than labels, each is in several labels, and some stand first here and last there. In ``red car``,
+    ``cat dog`` and ``dog cat`` are hardly two classes. Neither are ``cat dog``, ``dog bird`` and ``bird cat``: there
+    are no more words than labels, each is in several labels, and some stand first here and last there. In ``red car``,
     ``red truck``, ``blue car`` and ``blue truck``, none does.
     """
     ordered = {label: [part.casefold() for part in _parts(label, mark)] for label in compound}
