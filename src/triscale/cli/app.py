@@ -130,17 +130,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         hint = hint_for(option)
         use = "use " if hint is not None and hint.startswith("--") else ""
         _fail(str(error) if hint is None else f"unknown option {option}; {use}{hint}", 2)
-    except UnusedCliTokensError as error:
-        if debug:
-            raise
-        unused = error.unused_tokens or []
-        fields = all("=" in token for token in unused)
-        advice = f"give each field its own option: --set {' --set '.join(unused)}" if fields else "leave it out"
-        _fail(f"unexpected {' '.join(unused)}; {advice}", 2)
     except CycloptsError as error:
         if debug:
             raise
-        _fail(str(error), 2)
+        _fail(_in_words(error), 2)
     except Interrupted as error:
         if debug:
             raise
@@ -155,6 +148,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+
+
+def _in_words(error: CycloptsError) -> str:
+    """Return what is wrong with the arguments of a command."""
+    if not isinstance(error, UnusedCliTokensError):
+        return str(error)
+    unused = list(error.unused_tokens or [])
+    fields = all("=" in token for token in unused)
+    advice = f"give each field its own option: --set {' --set '.join(unused)}" if fields else "leave it out"
+    return f"unexpected {' '.join(unused)}; {advice}"
 
 
 def _take(tokens: list[str], *flags: str) -> bool:
