@@ -83,7 +83,7 @@ def _few_levels(ranges: Sequence[ValueRange], depth: int) -> list[str]:
     return [
         (
             f"values of 16-bit images lie between {low} and {high}, which leaves {levels} of 256 gray levels at "
-            f"{depth} bits, so that the images have little contrast; subtract the offset, or stretch the values, and save "
-            f"the images again"
+            f"{depth} bits, so that the images have little contrast; subtract the offset, or stretch the values, and "
+            f"save the images again"
         )
     ]
