@@ -215,6 +215,9 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
             parts.append(f'unknown key "{place}"{hint}')
         elif item["type"] == "missing":
             parts.append(f'"{place}" is missing')
+        elif item["type"] == "union_tag_invalid":
+            context = item["ctx"]
+            parts.append(f'"{place}": unknown {context["tag"]!r}, expected one of {context["expected_tags"]}')
         else:
             message = item["msg"].removeprefix("Value error, ")
             given = item["input"]

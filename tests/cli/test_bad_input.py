@@ -123,6 +123,45 @@ def test_options_out_of_range_are_rejected(capsys, images, tiny_file, tmp_path, 
     refused(capsys, "train", images, "--network", tiny_file, "--out", tmp_path / "run", *option)
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--folds", "2.5"), ("--epochs", "1.5"), ("--seed", "0.7"), ("--batch", "16.01"), ("--channels", "-1.5")],
+)
+def test_fraction_of_a_whole_number_is_rejected(capsys, images, tiny_file, tmp_path, option, value):
+    line = refused(capsys, "train", images, "--network", tiny_file, "--out", tmp_path / "run", option, value)
+    assert line == f"triscale: {option} {value} is not a whole number; give one such as 3"
+    assert not (tmp_path / "run").exists()
+
+
+def test_fraction_of_a_whole_number_is_rejected_in_commands_of_groups(capsys, tmp_path):
+    line = refused(
+        capsys,
+        "search",
+        "coefficients",
+        tmp_path / "images",
+        "--baseline",
+        "resnet18",
+        "--number",
+        "2.5",
+        "--out",
+        tmp_path / "study",
+    )
+    assert "--number 2.5 is not a whole number" in line
+
+
+def test_messages_name_options_and_not_internal_words(capsys, images, tiny_file, tmp_path):
+    common = ("train", images, "--network", tiny_file, "--out", tmp_path / "run")
+    assert refused(capsys, *common, "--channels", 0) == (
+        "triscale: --channels 0: give 1 for gray, 3 for RGB, or the number of channels that the files have"
+    )
+    line = refused(capsys, *common, "--set", "loss=bce")
+    assert "\"loss\": unknown 'bce', expected one of 'cross_entropy', 'focal', 'asymmetric'" in line
+    assert refused(capsys, *common, "--set", "loss=focal", "label_smoothing=0.1") == (
+        "triscale: unexpected label_smoothing=0.1; give each field its own option: --set label_smoothing=0.1"
+    )
+    assert refused(capsys, *common, "more").startswith("triscale: unexpected more; ")
+
+
 def test_missing_build_function_is_rejected(capsys):
     assert "cannot find" in refused(capsys, "show", "no_such_package.module:build")
 

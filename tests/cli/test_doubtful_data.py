@@ -122,3 +122,13 @@ def test_limit_on_pixels_can_be_set_wherever_images_are_read(capsys, trained_run
         assert "raise the limit with --max-pixels" in result.err + result.out
         many = ("--out", tmp_path / out, "--max-pixels", "many")
         assert run(capsys, command, trained_run, images, *many).code == 2
+        few = ("--out", tmp_path / f"small-{out}", "--max-file-size", 10)
+        result = run(capsys, command, trained_run, images, *few)
+        assert "more than the limit of 10; raise it with --max-file-size" in result.err + result.out
+    frames = [Image.new("L", (40, 30), level) for level in (0, 100, 200)]
+    frames[0].save(tmp_path / "images" / "image.gif", save_all=True, append_images=frames[1:])
+    for command, suffix in {"predict": ".csv", "explain": "", "features": ".npy"}.items():
+        given = (command, trained_run, tmp_path / "images" / "image.gif", "--out")
+        result = run(capsys, *given, tmp_path / f"two{suffix}", "--max-frames", 2)
+        assert "more than the limit of 2; raise it with --max-frames" in result.err + result.out
+        assert run(capsys, *given, tmp_path / f"{command}-three{suffix}", "--max-frames", 3).code == 0

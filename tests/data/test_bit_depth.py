@@ -67,7 +67,7 @@ KINDS = (
 def test_values_are_scaled_by_the_bits_that_they_use(kind, depth):
     content = encode(kind, depth)
     opened = open_image(content, bit_depth=None)
-    assert bit_depth_of(opened.highest) == depth
+    assert bit_depth_of(opened.range.highest) == depth
     expected = np.broadcast_to(values_of(depth, 3 if "RGB" in kind or kind == "PPM" else 1) >> (depth - 8), (16, 24, 3))
     assert np.abs(np.asarray(opened.load()).astype(int) - expected).max() <= (kind == "PPM" and depth == 16)
     assert decode(content, bit_depth=depth).tobytes() == open_image(content, bit_depth=None).load().tobytes()
@@ -99,17 +99,17 @@ def color_tiff(values: np.ndarray, order: str) -> bytes:
 def test_tiff_of_several_channels(depth, order, channels):
     values = values_of(depth, channels)
     opened = open_image(color_tiff(values, order), bit_depth=None)
-    assert bit_depth_of(opened.highest) == depth
+    assert bit_depth_of(opened.range.highest) == depth
     assert (np.asarray(opened.load()) == values[..., :3] >> (depth - 8)).all()
 
 
 def test_8_bit_images_and_declared_ranges_are_not_scaled():
     picture = io.BytesIO()
     Image.fromarray(ramp() // 4).save(picture, "PNG")
-    assert open_image(picture.getvalue(), bit_depth=None).highest == 0
+    assert open_image(picture.getvalue(), bit_depth=None).range.highest == 0
     assert decode(picture.getvalue(), bit_depth=8).tobytes() == (ramp() // 4).tobytes()
     declared = b"P5\n24 16\n4095\n" + values_of(10).astype(">u2").tobytes()
-    assert open_image(declared, bit_depth=None).highest == 0
+    assert open_image(declared, bit_depth=None).range.highest == 0
     assert decode(declared, bit_depth=8).tobytes() == decode(declared).tobytes()
 
 
@@ -144,6 +144,59 @@ def test_one_depth_is_measured_for_the_data_set(images):
     (batch,) = eval_batches(split.train, split.root, Preprocessing(resolution=16, bit_depth=split.bit_depth), batch=64)
     assert 10 < batch.images.float().mean() < 60
     assert scan(images).bit_depth == 12  # from the cache
+
+
+def write_values(root: Path, *pictures: np.ndarray) -> Path:
+    """Write 16-bit images of two classes in turn."""
+    for number, picture in enumerate(pictures):
+        folder = root / "xy"[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture.astype(np.uint16)).save(folder / f"{number}.png")
+    return root
+
+
+def noise(low: int, high: int, seed: int) -> np.ndarray:
+    picture = np.random.default_rng(seed).integers(low, high + 1, (16, 16))
+    picture[0, :2] = low, high
+    return picture
+
+
+@pytest.mark.parametrize(("bits", "count"), [(8, 30), (10, 30), (12, 30), (10, 4)])
+def test_hot_pixel_of_one_file_is_named_with_the_depth_of_the_others(tmp_path, bits, count):
+    pictures = [noise(0, (1 << bits) - 1, seed) for seed in range(count)]
+    pictures[7 % count][3, 3] = 65535
+    found = scan(write_values(tmp_path, *pictures))
+    assert found.bit_depth == 16
+    (note,) = found.notes
+    assert note.startswith(f"only 1 of {count} 16-bit image has values of more than {bits} bits (up to 65535 in ")
+    assert f"--bit-depth {bits}, which" in note
+    (note,) = scan(tmp_path, options=DataOptions(bit_depth=bits)).notes
+    assert "become white" in note
+
+
+def test_images_of_many_depths_are_not_called_errors(tmp_path):
+    pictures = [noise(0, 65535 if seed % 5 == 0 else 1023, seed) for seed in range(30)]
+    assert scan(write_values(tmp_path, *pictures)).notes == ()
+
+
+@pytest.mark.parametrize(("low", "high", "levels", "depth"), [(7400, 8799, 23, 14), (1000, 1255, 17, 12)])
+def test_few_gray_levels_are_named(tmp_path, low, high, levels, depth):
+    found = scan(write_values(tmp_path, *(noise(low, high, seed) for seed in range(12))))
+    assert found.bit_depth == depth
+    assert f"lie between {low} and {high}, which leaves {levels} of 256 gray levels at {depth} bits" in found.notes[-1]
+    image = decode((tmp_path / "x" / "0.png").read_bytes(), bit_depth=depth)
+    assert np.ptp(np.asarray(image)) + 1 == levels
+
+
+def test_dead_pixels_do_not_hide_that_few_gray_levels_are_used(tmp_path):
+    pictures = [noise(7400, 8799, seed) for seed in range(40)]
+    pictures[0][5, 5], pictures[1][5, 5] = 0, 16383
+    assert "lie between 7400 and 8799" in " ".join(scan(write_values(tmp_path, *pictures)).notes)
+
+
+def test_values_over_most_of_the_range_cause_no_note_on_gray_levels(tmp_path):
+    found = scan(write_values(tmp_path, *(noise(1200, 3900, seed) for seed in range(12))))
+    assert len(found.notes) == 1
 
 
 def test_depth_can_be_set(images):

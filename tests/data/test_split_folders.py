@@ -114,3 +114,33 @@ def test_two_folders_of_a_split_are_refused(tmp_path):
 def test_splits_without_training_are_refused(tmp_path):
     with pytest.raises(DataError, match="no folder train"):
         layout_of(tmp_path, *(f"{split}/{name}" for split in ("Testing", "Validation") for name in ("a", "b")))
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [
+        ("cat_train", "cat_test", "dog_train", "dog_test"),
+        ("cat train", "cat test", "dog train", "dog test"),
+        ("catTrain", "catVal", "dogTrain", "dogVal"),
+        ("train_cat", "test_cat", "train_dog", "test_dog"),
+        ("train-hot dog", "valid-hot dog", "test-hot dog", "train-bird", "valid-bird", "test-bird"),
+        ("images/cat_train", "images/cat_test", "images/dog_train", "images/dog_test"),
+    ],
+)
+def test_class_and_split_in_one_name_are_refused(tmp_path, folders):
+    with pytest.raises(DataError, match="whose names say a class and a split"):
+        layout_of(tmp_path, *folders)
+
+
+@pytest.mark.parametrize("folders", [("bullet train", "steam train"), ("train", "bus"), ("crash test", "bullet train")])
+def test_names_with_one_split_each_are_classes_without_a_note(tmp_path, folders):
+    found = layout_of(tmp_path, *folders)
+    assert (found.classes, found.notes) == ({"unsplit": tuple(sorted(folders))}, ())
+
+
+def test_class_with_two_splits_beside_other_classes_is_noted(tmp_path):
+    found = layout_of(tmp_path, "crash test", "crash train", "bus")
+    assert found.classes == {"unsplit": ("bus", "crash test", "crash train")}
+    assert found.notes == (
+        "the folders crash test and crash train are used as classes of their own, not as splits of one class",
+    )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import shlex
 from pathlib import Path
 
 import pytest
 
 from triscale.data.options import DataOptions
 from triscale.data.sources.manifest import read_manifest
+from triscale.data.sources.several_labels import label_sets
 from triscale.data.sources.table_labels import class_names
 from triscale.errors import DataError
 
@@ -53,8 +55,93 @@ def test_tags_that_never_stand_alone_are_refused() -> None:
 @pytest.mark.parametrize(
     "labels",
     [
+        ["clear primary", "clear primary water", "clear primary road", "haze primary"],
+        ["clear primary", "clear primary water", "clear primary road", "haze primary", "haze primary water", "cloudy"],
+        ["cat", "dog", "cat dog", "dog cat"],
+        ["cat dog", "dog cat", "bird"],
+        ["cat dog", "dog bird", "bird cat"],
+        ["cat & dog", "dog & cat"],
+        ["1 2", "2 1", "3 4"],
+    ],
+)
+def test_the_same_words_in_another_order_or_within_other_labels_are_refused(labels: list[str]) -> None:
+    with pytest.raises(DataError, match="several labels"):
+        names(labels)
+    assert names(labels, "none") == (labels, [])
+
+
+@pytest.mark.parametrize(
+    ("joint", "proposed"),
+    [
+        (" & ", "' & '"),
+        (" + ", "' + '"),
+        (" / ", "' / '"),
+        (" - ", "' - '"),
+        (" and ", "' and '"),
+        ("&", "'&'"),
+        ("+", "+"),
+        ("/", "/"),
+        (" ", "' '"),
+    ],
+)
+def test_the_proposed_separator_gives_the_labels(joint: str, proposed: str) -> None:
+    cells = ["cat", "dog", f"cat{joint}dog"]
+    with pytest.raises(DataError) as caught:
+        names(cells)
+    assert f"with --label-separator {proposed}, or" in str(caught.value)
+    (separator,) = shlex.split(proposed)
+    places = ["line 2", "line 3", "line 4"]
+    assert label_sets(Path("t.csv"), places, cells, separator)[0] == [("cat",), ("dog",), ("cat", "dog")]
+
+
+def test_a_hyphen_is_proposed_as_the_command_line_reads_it() -> None:
+    with pytest.raises(DataError, match="with --label-separator='-', or"):
+        names(["cat", "dog", "cat-dog"])
+
+
+def test_other_separators_than_the_given_one_are_noted() -> None:
+    places = ["line 2", "line 3", "line 4"]
+    notes = label_sets(Path("t.csv"), places, ["cat;dog", "cat,dog", "cat"], ";")[1]
+    assert notes[-1] == (
+        't.csv: 1 of 3 labels holds commas, such as "cat,dog", and stays one label; if these are several labels, give '
+        "--label-separator ',', or write the same separator everywhere"
+    )
+    assert len(label_sets(Path("t.csv"), places, ["cat;dog", "dog", "cat"], ";")[1]) == 1
+
+
+@pytest.mark.parametrize(
+    ("label", "character"),
+    [
+        ("cat\u200b", "U\\+200B ZERO WIDTH SPACE"),
+        ("c\u00adat", "U\\+00AD SOFT HYPHEN"),
+        ("\u202ecat", "U\\+202E RIGHT-TO-LEFT OVERRIDE"),
+        ("ca\x07t", "U\\+0007 CONTROL CHARACTER"),
+    ],
+)
+def test_labels_with_invisible_characters_are_refused_by_the_name_of_the_character(label: str, character: str) -> None:
+    with pytest.raises(DataError, match=f"cannot be seen \\({character}\\); remove it"):
+        names(["cat", label])
+    with pytest.raises(DataError, match=character):
+        label_sets(Path("t.csv"), ["line 2"], [f"dog;{label}"], ";")
+
+
+def test_joiners_that_scripts_need_are_labels() -> None:
+    labels = ["\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", "\U0001f469\u200d\U0001f33e"]  # "I want", a farmer
+    assert names(labels) == (labels, [])
+
+
+def test_the_note_on_integers_names_one_that_changes() -> None:
+    assert names(["0", "0.0", "1"]) == (["0", "0", "1"], ["t.csv: labels such as 0.0 are read as 0"])
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
         ["golden retriever", "labrador retriever", "pug"],
         ["red car", "red truck", "blue car", "blue truck"],
+        ["sea lion", "california sea lion", "steller sea lion"],
+        ["Tomato leaf", "Tomato leaf late blight", "Tomato leaf mosaic virus", "Apple rust leaf", "Corn leaf blight"],
+        ["1/2", "2/1", "3/4"],
         ["Tomato___healthy", "Tomato___late_blight", "Apple___healthy"],
         ["T-shirt/top", "Trouser", "Ankle boot"],
         ["0", "1", "2"],

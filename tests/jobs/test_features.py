@@ -108,6 +108,27 @@ def test_unlabeled_folder_is_accepted_and_bad_files_are_listed(capsys, trained, 
     assert "holds no readable images" in refused(capsys, "features", trained.folder, tmp_path / "none", "--out", out)
 
 
+def test_files_and_several_folders_are_accepted(capsys, folder, trained, tmp_path):
+    out = tmp_path / "out.npy"
+    given = (folder / "red" / "000.png", folder / "blue")
+    assert run(capsys, "features", trained.folder, *given, "--out", out).code == 0
+    rows = list(csv.DictReader((tmp_path / "out.csv").open()))
+    assert [row["file"] for row in rows] == [
+        "red/000.png",
+        *(f"blue/{file.name}" for file in sorted(given[1].iterdir())),
+    ]
+    every = {
+        file: vector
+        for batch in features_of(trained, folder)
+        for file, vector in zip(batch.files, batch.vectors, strict=True)
+    }
+    np.testing.assert_allclose(np.load(out), [every[row["file"]] for row in rows], rtol=1e-5, atol=1e-6)
+    assert run(capsys, "features", trained.folder, given[0], "--out", out).code == 0
+    assert np.load(out).shape[0] == 1
+    assert "does not exist" in refused(capsys, "features", trained.folder, given[0], tmp_path / "no", "--out", out)
+    assert "no images given" in refused(capsys, "features", trained.folder, "--out", out)
+
+
 def test_relative_out_is_written_to_current_folder(capsys, folder, trained, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("out.npy", "out.parquet"):

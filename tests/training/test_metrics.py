@@ -1,5 +1,6 @@
 """Metrics against closed forms and scikit-learn."""
 
+import json
 import math
 
 import numpy as np
@@ -8,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as reference
 
+from triscale.results.metrics import Metrics
 from triscale.training.metrics import measure_predictions, wilson
 
 CLASSES = tuple("abcdefg")
@@ -36,11 +38,24 @@ def test_metrics_match_scikit_learn(seed):
     precision, recall, f1, count = reference.precision_recall_fscore_support(
         labels, predicted, labels=order, zero_division=0
     )
-    assert [row.precision for row in result.per_class] == pytest.approx(precision)
-    assert [row.recall for row in result.per_class] == pytest.approx(recall)
-    assert [row.f1 for row in result.per_class] == pytest.approx(f1)
+    for row, *expected in zip(result.per_class, precision, recall, f1, strict=True):
+        # scikit-learn gives 0 for a class without images too
+        wanted = pytest.approx(expected) if row.count else [None, None, None]
+        assert [row.precision, row.recall, row.f1] == wanted
     assert [row.count for row in result.per_class] == list(count)
     assert result.mean_class_accuracy == pytest.approx(reference.balanced_accuracy_score(labels, predicted))
+
+
+def test_class_without_images_has_no_figures_however_old_the_file_is():
+    logits = np.eye(3, dtype=np.float32)[[0, 1, 2, 1]] * 5
+    result = measure_predictions(logits, np.array([0, 1, 1, 1]), ("cat", "dog", "cow"), "test")
+    cow = result.per_class[2]
+    assert (cow.count, cow.precision, cow.recall, cow.f1) == (0, None, None, None)
+    assert result.mean_class_accuracy == pytest.approx((1 + 2 / 3) / 2)
+    stored = json.loads(result.to_json())
+    assert stored["per_class"][2] == {"name": "cow", "count": 0, "precision": None, "recall": None, "f1": None}
+    stored["per_class"][2] |= {"precision": 0.0, "recall": 0.0, "f1": 0.0}
+    assert Metrics.from_json(json.dumps(stored)) == result
 
 
 def test_wilson_interval_matches_published_values():

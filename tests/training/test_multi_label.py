@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy.special import expit
 from sklearn import metrics as reference
 
+from triscale.results.metrics import guessing_note
 from triscale.training.evaluate import EvalOutput
 from triscale.training.multi_label import (
     average_precision,
@@ -53,9 +54,9 @@ def test_metrics_are_those_of_scikit_learn(seed):
     predicted = expit(logits.astype(float)) >= np.array(thresholds)
     precision, recall, f1, support = reference.precision_recall_fscore_support(marks, predicted, zero_division=0)
     for column, row in enumerate(measured.per_class):
-        assert (row.precision, row.recall, row.f1, row.count) == pytest.approx(
-            (precision[column], recall[column], f1[column], support[column])
-        )
+        assert row.count == support[column]
+        expected = pytest.approx((precision[column], recall[column], f1[column])) if row.count else (None, None, None)
+        assert (row.precision, row.recall, row.f1) == expected
     assert measured.micro_f1 == pytest.approx(reference.f1_score(marks, predicted, average="micro"))
     assert measured.exact_match == pytest.approx(reference.accuracy_score(marks, predicted))
     expected_loss = -np.mean(
@@ -66,6 +67,18 @@ def test_metrics_are_those_of_scikit_learn(seed):
     outcome = EvalOutput(logits, labels)
     assert outcome.score == measured.mean_average_precision == mean_average_precision(logits.astype(float), marks)
     assert outcome.loss == pytest.approx(measured.loss)
+
+
+def test_labels_that_are_on_every_image_are_like_guessing():
+    generator = np.random.default_rng(0)
+    logits = generator.normal(size=(30, 3)).astype(np.float32)
+    labels = np.tile([[0, 1]], (30, 1))
+    measured = measure_labels(logits, labels, ("sea", "sky", "cow"), (0.5, 0.5, 0.5), "test")
+    assert measured.mean_average_precision == 1
+    assert measured.label_share == pytest.approx(2 / 3)
+    assert (measured.chance, measured.is_guessing) == (1, True)
+    assert "a random order of the images gives 100.0%" in guessing_note(measured)
+    assert measured.per_class[2].recall is None
 
 
 @settings(deadline=None, max_examples=40)

@@ -9,7 +9,7 @@ from triscale.report.draw.files import standalone
 from triscale.report.run.curve_figures import accuracy_curve, loss_curve
 from triscale.report.run.quality_figures import confusion_matrix
 from triscale.results.history import Epoch
-from triscale.results.metrics import AnyMetrics, Metrics
+from triscale.results.metrics import AnyMetrics, Metrics, percent_or_dash
 
 MAX_ROWS = 20
 """Classes that are shown in a notebook."""
@@ -28,7 +28,8 @@ def display_run(summary: str, metrics: AnyMetrics | None, history: tuple[Epoch, 
         low, high = metrics.interval
         caption = f"{metrics.summary} (95% interval {low:.1%} to {high:.1%})"
         rows = [
-            (row.name, row.count, f"{row.precision:.1%}", f"{row.recall:.1%}") for row in metrics.per_class[:MAX_ROWS]
+            (row.name, row.count, percent_or_dash(row.precision), percent_or_dash(row.recall))
+            for row in metrics.per_class[:MAX_ROWS]
         ]
         parts.append(html_table(("class", "images", "precision", "recall"), rows, caption))
     pictures = [

@@ -7,8 +7,9 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 
-from cyclopts import App, CycloptsError, UnknownOptionError
+from cyclopts import App, CycloptsError, Group, UnknownOptionError, UnusedCliTokensError
 
 from triscale.cli.commands import (
     baseline,
@@ -33,6 +34,7 @@ from triscale.cli.commands import (
     verify,
     weights,
 )
+from triscale.cli.support.amounts import refuse_fractions
 from triscale.cli.support.hints import hint_for
 from triscale.cli.support.terminal import make_printable
 from triscale.errors import Interrupted, TriscaleError
@@ -44,7 +46,12 @@ Start with: triscale demo. Options of all commands: -q prints only results, -v p
 tracebacks.
 """
 
-app = App(name="triscale", help=HELP, version_flags=["--version"], help_format="markdown")
+ARGUMENTS = Group("Arguments", sort_key=1, validator=refuse_fractions)
+PARAMETERS = Group("Parameters", sort_key=2, validator=refuse_fractions)
+_new_app = partial(App, group_arguments=ARGUMENTS, group_parameters=PARAMETERS)
+"""Groups of commands do not take over the groups of options of the app that they are added to later."""
+
+app = _new_app(name="triscale", help=HELP, version_flags=["--version"], help_format="markdown")
 app.register_install_completion_command()
 
 WORDS = {"help": "--help", "version": "--version"}
@@ -76,7 +83,7 @@ for group, commands in COMMANDS.items():
     for command in commands:
         app.command(command, name=command.__name__.rstrip("_").replace("_", "-"), group=group)
 
-searches = App(
+searches = _new_app(
     name="search",
     help="Search for a baseline or for scaling coefficients; show the status of searches and resume them.",
     group="The method",
@@ -85,12 +92,14 @@ for command in (baseline.baseline, search.coefficients, search.status, search.re
     searches.command(command)
 app.command(searches)
 
-images = App(name="data", help="Check data sets, and pack them into shards.", group="Images")
+images = _new_app(name="data", help="Check data sets, and pack them into shards.", group="Images")
 images.command(data.check)
 images.command(data.pack)
 app.command(images)
 
-known = App(name="weights", help="List, download, import, run and export weights of other projects.", group="Training")
+known = _new_app(
+    name="weights", help="List, download, import, run and export weights of other projects.", group="Training"
+)
 for command in (weights.list_, weights.info, weights.import_, weights.fetch, weights.run, weights.export):
     known.command(command, name=command.__name__.rstrip("_"))
 app.command(known)
@@ -124,7 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except CycloptsError as error:
         if debug:
             raise
-        _fail(str(error), 2)
+        _fail(_in_words(error), 2)
     except Interrupted as error:
         if debug:
             raise
@@ -139,6 +148,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+
+
+def _in_words(error: CycloptsError) -> str:
+    """Return what is wrong with the arguments of a command."""
+    if not isinstance(error, UnusedCliTokensError):
+        return str(error)
+    unused = list(error.unused_tokens or [])
+    fields = all("=" in token for token in unused)
+    advice = f"give each field its own option: --set {' --set '.join(unused)}" if fields else "leave it out"
+    return f"unexpected {' '.join(unused)}; {advice}"
 
 
 def _take(tokens: list[str], *flags: str) -> bool:

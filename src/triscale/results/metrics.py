@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import model_validator
 
@@ -16,13 +16,24 @@ IMBALANCED = 2.0
 
 
 class ClassMetrics(Record):
-    """Precision, recall and F1 of one class; 0 where the denominator is 0."""
+    """Precision, recall and F1 of one class.
+
+    They are 0 where the denominator is 0, but None for a class without images, which has no such figures; files of
+    earlier versions state 0 there and are read as None.
+    """
 
     name: str
     count: int
-    precision: float
-    recall: float
-    f1: float
+    precision: float | None
+    recall: float | None
+    f1: float | None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _measure_nothing_without_images(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("count") == 0:
+            return data | {"precision": None, "recall": None, "f1": None}
+        return data
 
 
 class LabelMetrics(ClassMetrics):
@@ -128,7 +139,7 @@ class MultiLabelMetrics(Record):
     without interpolation; ``map_low`` and ``map_high`` are a 95% interval, percentiles of bootstrap resamples of the
     images. ``micro_f1`` counts the labels of all classes together, ``macro_f1`` is the mean of the classes that occur.
     ``exact_match`` is the share of images with exactly the right labels, with a 95% Wilson interval. ``label_share`` is
-    the share of all image-class pairs that are labels: the mean average precision of guessing is close to it. ``loss``
+    the share of all image-class pairs that are labels. ``loss``
     is the binary cross-entropy in nats, summed over the classes of an image. ``calibration_error`` is the expected
     calibration error of all probabilities over 15 equal-width bins. Probabilities are calibrated if there is
     ``confidence``, which is None before a calibration.
@@ -169,9 +180,18 @@ class MultiLabelMetrics(Record):
         return f"mean average precision {self.mean_average_precision:.1%} on {self.count} {self.split} images"
 
     @property
+    def chance(self) -> float:
+        """The mean average precision of guessing: the mean share of images with a label, over the labels that occur.
+
+        A label that is on every image gives 100%, whatever the order of the images.
+        """
+        shares = [row.count / self.count for row in self.per_class if row.count]
+        return sum(shares) / len(shares) if shares else 0.0
+
+    @property
     def is_guessing(self) -> bool:
-        """Whether the interval contains the share of pairs that are labels, which guessing gives, or lies below it."""
-        return self.map_low <= self.label_share
+        """Whether the interval contains the mean average precision of guessing, or lies below it."""
+        return self.map_low <= self.chance
 
     @property
     def thresholds(self) -> tuple[float, ...]:
@@ -180,6 +200,16 @@ class MultiLabelMetrics(Record):
 
 
 AnyMetrics = Metrics | MultiLabelMetrics
+
+
+def percent_or_dash(share: float | None) -> str:
+    """Return a figure of a class as a percentage; a dash where there is none.
+
+    Example:
+        >>> percent_or_dash(0.5), percent_or_dash(None)
+        ('50.0%', '-')
+    """
+    return "-" if share is None else f"{share:.1%}"
 
 
 def missed_classes(metrics: AnyMetrics) -> tuple[str, ...]:
@@ -214,7 +244,7 @@ def guessing_note(metrics: AnyMetrics | None) -> str:
         return ""
     if isinstance(metrics, MultiLabelMetrics):
         return (
-            f"The result is {GUESSING}: a random order of the images gives {metrics.label_share:.1%}, and the 95% "
+            f"The result is {GUESSING}: a random order of the images gives {metrics.chance:.1%}, and the 95% "
             f"interval of the mean average precision begins at {metrics.map_low:.1%}."
         )
     return (

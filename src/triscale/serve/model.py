@@ -10,7 +10,7 @@ from typing import Protocol, TypedDict
 import torch
 
 from triscale.data.images.bands import AnyImage
-from triscale.data.images.decode import ImageLimits, decode
+from triscale.data.images.decode import NO_LIMITS, decode
 from triscale.data.images.transforms import center_box, eval_transform, normalize
 from triscale.errors import BudgetError
 from triscale.explain.cam import overlay, to_png
@@ -153,7 +153,7 @@ class ServedFile:
 
     def __init__(self, file: Path, pixels: int, threads: int = 1) -> None:
         self._classifier = ImageClassifier.open(file, threads)
-        self._limits = ImageLimits(pixels=pixels)
+        self._limits = NO_LIMITS.replace(pixels=pixels)  # a request has a limit on its size
         preprocessing = self._classifier.preprocessing
         self.about = Served(
             dataset=file.stem,
@@ -210,7 +210,7 @@ class ServedModel:
     def __init__(self, run: RunFolder, pixels: int, predictor: Predictor | None = None) -> None:
         self._predictor = predictor
         self._spec, self._model, self._decision = run.spec, run.model().eval(), run.decision
-        self._limits = ImageLimits(pixels=pixels)
+        self._limits = NO_LIMITS.replace(pixels=pixels)  # a request has a limit on its size
         self._transform = eval_transform(self._spec.preprocessing)
         self._method = resolve_method(self._model, "auto")
         self._metrics = load_metrics(run.metrics_file) if run.metrics_file.is_file() else None

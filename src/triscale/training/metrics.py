@@ -37,7 +37,7 @@ def measure_predictions(
     per_class = _per_class(confusion, classes)
     low, high = wilson(int(correct.sum()), count)
     bins = reliability(np.exp(log_probabilities.max(1)), correct)
-    present = [row.recall for row in per_class if row.count]  # a class without images has no recall
+    present = [row.recall for row in per_class if row.recall is not None]
     return Metrics(
         split=part,
         count=count,

@@ -118,7 +118,7 @@ def measure_labels(
         )
         for c, name in enumerate(classes)
     )
-    present = [row for row in per_class if row.count]
+    present = [row.f1 for row in per_class if row.f1 is not None]
     exact = int((predicted == marks).all(1).sum())
     low, high = _interval(scores, marks)
     exact_low, exact_high = wilson(exact, len(marks))
@@ -133,7 +133,7 @@ def measure_labels(
         map_low=low,
         map_high=high,
         micro_f1=2 * int(hits.sum()) / total if total else 0.0,
-        macro_f1=sum(row.f1 for row in present) / max(1, len(present)),
+        macro_f1=sum(present) / max(1, len(present)),
         exact_match=exact / len(marks),
         exact_match_low=exact_low,
         exact_match_high=exact_high,

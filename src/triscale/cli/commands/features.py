@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from triscale.cli.support.data_options import DATA_DEFAULTS, DataFlags
 from triscale.cli.support.execution import execution
 from triscale.cli.support.options import Json, Offline, Out, SourceArgument
@@ -13,9 +15,8 @@ POOLED = "pooled"
 
 def features(
     source: SourceArgument,
-    images: str,
     /,
-    *,
+    *images: str,
     out: Out,
     reduction: str = POOLED,
     batch: int = 64,
@@ -30,7 +31,8 @@ def features(
     Parameters
     ----------
     images
-        A data set in any supported layout, or a folder of image files without classes.
+        A data set in any supported layout, a folder of image files without classes, or image files and folders of
+        them.
     out
         A .parquet file with the columns file, label, split, features; or a .npy file, with a .csv file of the rest.
     reduction
@@ -52,14 +54,17 @@ def features(
         raise UserError(f"--reduction {reduction}: give {POOLED} or a whole number such as 16")
     if batch < 1 or workers < 0:
         raise UserError(f"--batch {batch} --workers {workers}: give a batch size of 1 or more and 0 or more workers")
-    check_feature_file(out, None if is_named(images) else images)
+    if not images:
+        raise UserError("no images given; give a data set, or files and folders of images, after the run")
+    for path in images:
+        check_feature_file(out, None if is_named(path) or Path(path).is_file() else path)
     with (
         execution(device, workers=workers) as context,
         open_source(source, context, offline=offline) as opened,
     ):
         stream = features_of(
             opened.run,
-            images,
+            images[0] if len(images) == 1 else images,
             context,
             reduction=None if reduction == POOLED else int(reduction),
             batch=batch,

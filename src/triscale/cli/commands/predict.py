@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from triscale.cli.support.amounts import percentage
-from triscale.cli.support.data_options import MAX_PIXELS, MaxPixels, limits_of
+from triscale.cli.support.data_options import LIMIT_DEFAULTS, LimitFlags
 from triscale.cli.support.execution import execution
 from triscale.cli.support.options import Json, Offline, OptionalOut, SourceOrFileArgument
 from triscale.cli.support.terminal import console, json_text
@@ -35,7 +35,7 @@ def predict(
     *images: Path,
     top: int = 3,
     out: OptionalOut = None,
-    max_pixels: MaxPixels = MAX_PIXELS,
+    image_limits: LimitFlags = LIMIT_DEFAULTS,
     offline: Offline = False,
     json: Json = False,
 ) -> None:
@@ -63,7 +63,7 @@ def predict(
         raise UserError(f"--top {top}: give 1 or more classes")
     if out is not None and json:
         raise UserError("--out and --json exclude each other; give --out predictions.jsonl for JSON in a file")
-    limits = limits_of(max_pixels)
+    limits = image_limits.limits()
     paths = tuple(path for image in images for path in (_stdin_paths() if str(image) == "-" else (image,)))
     files = files_of(paths)
     with execution() as context, _opened(source, context, offline=offline) as classifier:

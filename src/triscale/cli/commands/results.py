@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from triscale.cli.support.data_options import MAX_PIXELS, MaxPixels, limits_of
+from triscale.cli.support.data_options import LIMIT_DEFAULTS, LimitFlags
 from triscale.cli.support.execution import execution
 from triscale.cli.support.messages import confidence_sentences, notes_on, print_guessing
 from triscale.cli.support.options import Json, Offline, OptionalOut, SourceArgument, SourceImages, SourceOrFileArgument
@@ -82,7 +82,7 @@ def _evaluate(source: str, images: str | None, split: str, device: str, *, offli
 
 
 def _print_metrics(metrics: AnyMetrics) -> None:
-    from triscale.results.metrics import Metrics
+    from triscale.results.metrics import Metrics, percent_or_dash
 
     if not isinstance(metrics, Metrics):
         _print_label_metrics(metrics)
@@ -90,7 +90,7 @@ def _print_metrics(metrics: AnyMetrics) -> None:
     table(
         ("class", "images", "precision", "recall", "F1"),
         [
-            (visible(row.name), str(row.count), f"{row.precision:.1%}", f"{row.recall:.1%}", f"{row.f1:.1%}")
+            (visible(row.name), str(row.count), *map(percent_or_dash, (row.precision, row.recall, row.f1)))
             for row in metrics.per_class
         ],
     )
@@ -104,12 +104,14 @@ def _print_metrics(metrics: AnyMetrics) -> None:
 
 
 def _print_label_metrics(metrics: MultiLabelMetrics) -> None:
+    from triscale.results.metrics import percent_or_dash
+
     table(
         ("label", "images", "average precision", "threshold", "precision", "recall", "F1"),
         [
             (visible(row.name), str(row.count),
-             "-" if row.average_precision is None else f"{row.average_precision:.1%}",
-             f"{row.threshold:.2f}", f"{row.precision:.1%}", f"{row.recall:.1%}", f"{row.f1:.1%}")
+             percent_or_dash(row.average_precision), f"{row.threshold:.2f}",
+             *map(percent_or_dash, (row.precision, row.recall, row.f1)))
             for row in metrics.per_class
         ],
     )  # fmt: skip
@@ -131,7 +133,7 @@ def explain(
     method: Literal["auto", "cam", "grad-cam"] = "auto",
     label: Annotated[str | None, Parameter(name="--class")] = None,
     curves: Annotated[bool, Parameter(negative="")] = False,
-    max_pixels: MaxPixels = MAX_PIXELS,
+    image_limits: LimitFlags = LIMIT_DEFAULTS,
     offline: Offline = False,
     json: Json = False,
 ) -> None:
@@ -162,7 +164,7 @@ def explain(
         raise UserError("--class and --curves require images; give files or folders after the run")
     with execution() as context, open_source(source, context, images=moved, offline=offline) as opened:
         if images:
-            folder, limits = out or EXPLAINED, limits_of(max_pixels)
+            folder, limits = out or EXPLAINED, image_limits.limits()
             explanation = explain_images(
                 opened.run, images, folder, context, method=method, label=label, curves=curves, limits=limits
             )

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from triscale.cli.support.data_options import MaxPixels, limits_of
+from triscale.cli.support.amounts import number_of
+from triscale.cli.support.data_options import MaxPixels
 from triscale.cli.support.execution import execution
 from triscale.cli.support.options import Offline, SourceOrFileArgument
 from triscale.cli.support.terminal import console
@@ -59,7 +60,7 @@ def serve(
 
     origins = [check_origin(origin) for origin in cors]
     limit_threads(threads)
-    model = _servable(source, limits_of(max_pixels).pixels, threads, profile, offline=offline)
+    model = _servable(source, number_of("--max-pixels", max_pixels), threads, profile, offline=offline)
     socket = listen(host, port)
     shown = f"http://{host}:{socket.getsockname()[1]}"
     console.print(

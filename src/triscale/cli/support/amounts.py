@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from cyclopts import ArgumentCollection, CycloptsError
+
 from triscale.errors import UserError
 from triscale.scaling.law import MAX_MULTIPLIER
 
@@ -71,3 +73,21 @@ def multiplier_of(option: str, value: float) -> float:
     if not 0 < value <= MAX_MULTIPLIER:
         raise UserError(f"{option} {value:g} is not a multiplier; give a number above 0, up to 1,000, such as 1.2")
     return value
+
+
+def refuse_fractions(arguments: ArgumentCollection) -> None:
+    """Refuse fractions where a whole number is expected: cyclopts rounds 2.5 to an integer without a word.
+
+    Args:
+        arguments: The options or positional arguments of a command.
+
+    Raises:
+        CycloptsError: A value is a fraction.
+    """
+    for argument in arguments:
+        values = argument.value if isinstance(argument.value, tuple | list) else (argument.value,)
+        if not any(type(value) is int for value in values):
+            continue
+        for token in argument.tokens:
+            if "." in token.value and not float(token.value).is_integer():
+                raise CycloptsError(msg=f"{argument.name} {token.value} is not a whole number; give one such as 3")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from triscale.cli.support.amounts import number_of, share_of
+from triscale.errors import UserError
 
 if TYPE_CHECKING:
     from triscale.data.images.decode import ImageLimits
@@ -78,19 +79,18 @@ class DataFlags:
         """Return the options of the data set.
 
         Raises:
-            UserError: A value is not a share or a number, or images are grouped in two ways.
+            UserError: A value is not a share or a number, there are no channels, or images are grouped in two ways.
         """
         from triscale.data.grouping import check_grouping
-        from triscale.data.images.decode import ImageLimits
         from triscale.data.options import DataOptions
 
         check_grouping(self.group, self.group_regex, self.group_by)
+        if self.channels is not None and self.channels < 1:
+            raise UserError(
+                f"--channels {self.channels}: give 1 for gray, 3 for RGB, or the number of channels that the files have"
+            )
         return DataOptions(
-            limits=ImageLimits(
-                file_bytes=number_of("--max-file-size", self.max_file_size),
-                pixels=number_of("--max-pixels", self.max_pixels),
-                frames=number_of("--max-frames", self.max_frames),
-            ),
+            limits=_limits(self),
             max_bad=share_of("--max-bad", self.max_bad),
             allow_missing_classes=self.allow_missing_classes,
             bit_depth=self.bit_depth,
@@ -109,18 +109,46 @@ class DataFlags:
 
 DATA_DEFAULTS = DataFlags()
 
-MAX_PIXELS = DATA_DEFAULTS.max_pixels
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class LimitFlags:
+    """Limits on an image file, for commands that read images without a data set.
+
+    Parameters
+    ----------
+    max_pixels
+        Maximum number of pixels of an image, such as 400M.
+    max_file_size
+        Maximum size of an image file, such as 1GB.
+    max_frames
+        Maximum number of frames of an animation or pages of a TIFF; the first is used.
+    """
+
+    max_pixels: str = DATA_DEFAULTS.max_pixels
+    max_file_size: str = DATA_DEFAULTS.max_file_size
+    max_frames: str = DATA_DEFAULTS.max_frames
+
+    def limits(self) -> ImageLimits:
+        """Return the limits.
+
+        Raises:
+            UserError: A value is not a number.
+        """
+        return _limits(self)
+
+
+LIMIT_DEFAULTS = LimitFlags()
 
 MaxPixels = Annotated[str, Parameter(help="Maximum number of pixels of an image, such as 400M.")]
-"""The option of commands that read images without a data set."""
+"""The only limit of a server, where the size of a request has a limit of its own."""
 
 
-def limits_of(max_pixels: str) -> ImageLimits:
-    """Return the limits on an image file with another number of pixels.
-
-    Raises:
-        UserError: It is not a number.
-    """
+def _limits(flags: DataFlags | LimitFlags) -> ImageLimits:
     from triscale.data.images.decode import ImageLimits
 
-    return ImageLimits(pixels=number_of("--max-pixels", max_pixels))
+    return ImageLimits(
+        file_bytes=number_of("--max-file-size", flags.max_file_size),
+        pixels=number_of("--max-pixels", flags.max_pixels),
+        frames=number_of("--max-frames", flags.max_frames),
+    )

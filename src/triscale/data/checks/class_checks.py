@@ -9,7 +9,6 @@ from pathlib import PurePosixPath
 
 from triscale.data.checks.class_names import quoted, refuse_measured_values
 from triscale.data.checks.examine import OtherFile
-from triscale.data.images.deep import bit_depth_of
 from triscale.data.options import DataOptions
 from triscale.data.sources.source import FoundFile, Layout
 from triscale.data.sources.split_folders import Role
@@ -18,8 +17,6 @@ from triscale.results.data_summary import BadFile
 
 _TRAINED: tuple[Role, ...] = ("train", "unsplit")
 """Splits that hold the training images."""
-
-FULL_DEPTH = 16
 
 
 def require_images(layout: Layout) -> None:
@@ -117,41 +114,6 @@ def ignored_files(others: Sequence[OtherFile]) -> list[str]:
     files, are = ("file", "is") if len(others) == 1 else ("files", "are")
     that = "is not an image" if len(others) == 1 else "are not images"
     return [f"{len(others)} {files} that {that} {are} ignored: {counted}"]
-
-
-def depth_notes(highest: int, options: DataOptions) -> list[str]:
-    """Return a sentence if 16-bit images are read with fewer bits, or lose values with the requested number of bits.
-
-    Args:
-        highest: The highest value of all images with 16 bits per channel; 0 if there are none.
-        options: Gives the requested bit depth.
-
-    Example:
-        >>> depth_notes(4000, DataOptions())[0].partition(";")[0]
-        'values of 16-bit images reach 4000 of 65535: they are read as 12-bit values'
-    """
-    if not highest:
-        return []
-    measured = bit_depth_of(highest)
-    if options.bit_depth is None:
-        if measured == FULL_DEPTH:
-            return []
-        return [
-            (
-                f"values of 16-bit images reach {highest} of 65535: they are read as {measured}-bit values; "
-                f"--bit-depth 16 takes the whole range instead"
-            )
-        ]
-    if options.bit_depth < measured:
-        return [f"values of 16-bit images reach {highest}: those above {(1 << options.bit_depth) - 1} become white"]
-    if options.bit_depth > measured:
-        return [
-            (
-                f"values of 16-bit images reach only {highest} of {(1 << options.bit_depth) - 1}: they are dark; "
-                f"--bit-depth {measured} fits"
-            )
-        ]
-    return []
 
 
 def require_readable(layout: Layout, bad: Sequence[BadFile], others: Sequence[OtherFile] = ()) -> None:

@@ -7,6 +7,8 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 
+from triscale.data.invisible import invisible_in
+
 _MISSING = {"", "nan", "null", "none", "nil", "na", "n/a", "#n/a", "<na>", "nat", "undefined", "missing"}
 """How tables spell a missing value, in lower case."""
 
@@ -119,8 +121,16 @@ def _spaces(classes: Sequence[str]) -> list[str]:
 
 
 def _controls(classes: Sequence[str]) -> list[str]:
-    names = [name for name in classes if any(unicodedata.category(character) == "Cc" for character in name)]
-    return [f"class names hold line breaks or control characters: {_first(names)}; rename them"] if names else []
+    found = {name: invisible for name in classes if (invisible := invisible_in(name)) is not None}
+    if not found:
+        return []
+    characters = ", ".join(sorted(set(found.values()))[:_MAX_SHOWN])
+    return [
+        (
+            f"class names hold line breaks, control characters or invisible characters ({characters}): "
+            f"{_first(list(found))}; rename them"
+        )
+    ]
 
 
 def _many(classes: Sequence[str], num_images: int) -> list[str]:

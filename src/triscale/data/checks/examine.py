@@ -135,5 +135,6 @@ def _examine(
             return BadFile(path, f"{error}; convert it to PNG or JPEG")
         return BadFile(path, str(error))
     sha256 = hashlib.sha256(content).hexdigest()
-    facts = ImageFacts(image.width, image.height, len(content), format_of(content) or "", sha256, "", opened.highest)
+    kind = format_of(content) or ""
+    facts = ImageFacts(image.width, image.height, len(content), kind, sha256, "", *opened.range)
     return _Decoded(facts, shrink(image), stamp)

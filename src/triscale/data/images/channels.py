@@ -11,7 +11,7 @@ from PIL import Image, ImageFile
 
 from triscale.data.images.bands import AnyImage, from_array
 from triscale.data.images.color import BadImage, to_rgb
-from triscale.data.images.deep import bit_depth_of, color_values, load_rgb, upper_bits
+from triscale.data.images.deep import NOT_MEASURED, ValueRange, bit_depth_of, color_values, load_rgb, upper_bits
 from triscale.errors import DataError
 from triscale.network.contract import BitDepth
 
@@ -31,7 +31,7 @@ def wrong_channels(given: int, expected: int) -> BadImage:
     return BadImage(f"{has}; save all images with {expected}, or train on them with --channels {given}")
 
 
-def to_eight_bits(values: NDArray[Any], bit_depth: BitDepth | None) -> tuple[NDArray[np.uint8], int]:
+def to_eight_bits(values: NDArray[Any], bit_depth: BitDepth | None) -> tuple[NDArray[np.uint8], ValueRange]:
     """Convert values to 8 bits.
 
     ``uint8`` stays as it is, ``uint16`` keeps the upper 8 of the bits in use, ``bool`` becomes 0 and 255, and
@@ -42,7 +42,7 @@ def to_eight_bits(values: NDArray[Any], bit_depth: BitDepth | None) -> tuple[NDA
         bit_depth: How many bits values of type ``uint16`` use; None for as many as these.
 
     Returns:
-        The converted values, and the highest value if they are ``uint16`` and ``bit_depth`` is None; otherwise 0.
+        The converted values, and their range if they are ``uint16`` and ``bit_depth`` is None.
 
     Raises:
         BadImage: They are of another type, or floating-point values outside 0 to 1.
@@ -51,24 +51,30 @@ def to_eight_bits(values: NDArray[Any], bit_depth: BitDepth | None) -> tuple[NDA
         >>> to_eight_bits(np.array([0.0, 0.5, 1.0]), None)[0].tolist()
         [0, 128, 255]
         >>> to_eight_bits(np.array([0, 512, 1023], np.uint16), None)
-        (array([  0, 128, 255], dtype=uint8), 1023)
+        (array([  0, 128, 255], dtype=uint8), ValueRange(lowest=0, highest=1023))
     """
     match values.dtype.kind, values.dtype.itemsize:
         case "u", 1:
-            return values, 0
+            return values, NOT_MEASURED
         case "b", _:
-            return np.where(values, np.uint8(255), np.uint8(0)), 0
+            return np.where(values, np.uint8(255), np.uint8(0)), NOT_MEASURED
         case "u", 2:
-            highest = int(values.max()) if bit_depth is None else 0
-            return upper_bits(values, bit_depth or bit_depth_of(highest)), highest
+            measured = ValueRange.of(values) if bit_depth is None else NOT_MEASURED
+            return upper_bits(values, bit_depth or bit_depth_of(measured.highest)), measured
         case "f", _:
+            if wrong := int(np.count_nonzero(~np.isfinite(values))):
+                raise BadImage(
+                    f"{wrong} of {values.size} floating-point values are no finite numbers (NaN or infinite); replace "
+                    "them and save the image again"
+                )
             low, high = float(values.min()), float(values.max())
-            if not (low >= 0 and high <= 1):  # also if some are not numbers
+            if low < 0 or high > 1:
                 raise BadImage(
                     f"floating-point values from {low:.4g} to {high:.4g}; expected 0 to 1; scale them, or save the "
                     "image with 8 or 16 bits"
                 )
-            return np.rint(values.astype(np.result_type(values, np.float32), copy=False) * 255).astype(np.uint8), 0
+            floats = values.astype(np.result_type(values, np.float32), copy=False)
+            return np.rint(floats * 255).astype(np.uint8), NOT_MEASURED
     raise BadImage(
         f"values of type {values.dtype.name}; expected uint8, uint16, or floats from 0 to 1; convert them and save the "
         "image again"
@@ -155,7 +161,7 @@ def load_channels(
     reopen: Callable[[], ImageFile.ImageFile],
     bit_depth: BitDepth | None,
     channels: int,
-) -> tuple[AnyImage, int]:
+) -> tuple[AnyImage, ValueRange]:
     """Load an image file like :func:`triscale.data.images.deep.load_rgb`, with any number of channels.
 
     Args:
@@ -166,20 +172,20 @@ def load_channels(
         channels: Number of channels.
 
     Returns:
-        The image, and its highest value if it has 16 bits per channel and ``bit_depth`` is None; otherwise 0.
+        The image, and the range of its values if it has 16 bits per channel and ``bit_depth`` is None.
 
     Raises:
         BadImage: The image has another number of channels.
     """
     if channels in PICTURE_CHANNELS:
-        rgb, highest = load_rgb(image, content, reopen, bit_depth)
-        return (rgb if channels == 3 else rgb.convert("L")), highest
+        rgb, measured = load_rgb(image, content, reopen, bit_depth)
+        return (rgb if channels == 3 else rgb.convert("L")), measured
     values: NDArray[Any] | None = color_values(image, content, reopen)
     if values is None:
         image.load()
         values = _values(image)
-    eight, highest = to_eight_bits(values, bit_depth)
-    return fit_channels(eight, channels), highest
+    eight, measured = to_eight_bits(values, bit_depth)
+    return fit_channels(eight, channels), measured
 
 
 def _values(image: Image.Image) -> NDArray[Any]:

@@ -24,6 +24,7 @@ from triscale.data.images.arrays import SIGNATURE, array_header, array_size, rea
 from triscale.data.images.bands import AnyImage
 from triscale.data.images.channels import PICTURE_CHANNELS, fit_channels, load_channels, to_eight_bits
 from triscale.data.images.color import BadImage, FileTooLarge, NotAnImage, to_rgb
+from triscale.data.images.deep import NOT_MEASURED, ValueRange
 from triscale.data.images.files import DEFAULT_LIMITS, NO_LIMITS, ImageLimits, read_bytes, too_large
 from triscale.data.images.header import check_png, end_of_scan, format_of, orientation
 from triscale.data.images.optional_formats import check_pixels, needs_orientation, open_optional
@@ -150,7 +151,7 @@ def open_image(
         content: The bytes of the file.
         limits: Limits on size, pixels and frames.
         bit_depth: How many bits the values of images with 16 bits per channel use; None for as many as this image's,
-            whose highest value is then in the result.
+            whose range of values is then in the result.
         channels: Number of channels.
 
     Raises:
@@ -178,13 +179,18 @@ class LazyImage:
     Attributes:
         size: Width and height in pixels as a viewer would show them.
         jpeg: The content of the file if it is an RGB or gray JPEG whose pixels are not decoded yet.
-        highest: The highest value of an image with 16 bits per channel, if it was measured; otherwise 0.
+        range: The lowest and the highest value of an image with 16 bits per channel, if they were measured.
     """
 
     def __init__(
-        self, image: AnyImage, orientation: int = 1, jpeg: bytes | None = None, highest: int = 0, channels: int = 3
+        self,
+        image: AnyImage,
+        orientation: int = 1,
+        jpeg: bytes | None = None,
+        values: ValueRange = NOT_MEASURED,
+        channels: int = 3,
     ) -> None:
-        self.highest, self._channels = highest, channels
+        self.range, self._channels = values, channels
         self._image, self._transpose, self.jpeg = image, _TRANSPOSES.get(orientation), jpeg
         self.size = image.size[::-1] if orientation in _SIDEWAYS else image.size
 
@@ -276,8 +282,8 @@ def _prepare_array(content: bytes, limits: ImageLimits, bit_depth: BitDepth | No
     header = array_header(content)
     assert header is not None
     check_pixels(array_size(header, channels), limits.pixels)
-    eight, highest = to_eight_bits(read_array(content, header, channels), bit_depth)
-    return LazyImage(fit_channels(eight, channels), highest=highest)
+    eight, measured = to_eight_bits(read_array(content, header, channels), bit_depth)
+    return LazyImage(fit_channels(eight, channels), values=measured)
 
 
 def _prepare(content: bytes, kind: str, limits: ImageLimits, bit_depth: BitDepth | None, channels: int) -> LazyImage:
@@ -305,19 +311,19 @@ def _prepare(content: bytes, kind: str, limits: ImageLimits, bit_depth: BitDepth
     if kind == "PNG":
         check_png(content)
     with image:
-        loaded, highest = load_channels(image, content, opened, bit_depth, channels)
+        loaded, measured = load_channels(image, content, opened, bit_depth, channels)
         turned = orientation(image.info.get("exif")) if needs_orientation(kind, image) else 1
         transpose = _TRANSPOSES.get(turned)
-    return LazyImage(loaded if transpose is None else loaded.transpose(transpose), highest=highest)
+    return LazyImage(loaded if transpose is None else loaded.transpose(transpose), values=measured)
 
 
 def _prepare_tiff(
     content: bytes, tags: TiffTags, limits: ImageLimits, bit_depth: BitDepth | None, channels: int
 ) -> LazyImage:
     values, turned = read_tiff(content, tags, channels, limits.pixels)
-    eight, highest = to_eight_bits(values, bit_depth)
+    eight, measured = to_eight_bits(values, bit_depth)
     image, transpose = fit_channels(eight, channels), _TRANSPOSES.get(turned)
-    return LazyImage(image if transpose is None else image.transpose(transpose), highest=highest)
+    return LazyImage(image if transpose is None else image.transpose(transpose), values=measured)
 
 
 def _check_end(image: Image.Image, content: bytes) -> None:

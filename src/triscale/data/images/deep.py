@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,21 @@ _MEASURED = ("PNG", "TIFF", "PPM")
 """Formats whose files may use fewer bits than they have room for; decoders of others scale the values."""
 
 
+class ValueRange(NamedTuple):
+    """The lowest and the highest value of an image with 16 bits per channel; zeros if they were not measured."""
+
+    lowest: int = 0
+    highest: int = 0
+
+    @classmethod
+    def of(cls, values: NDArray[Any]) -> ValueRange:
+        """Return the range of some values."""
+        return cls(max(0, int(values.min())), max(0, int(values.max())))
+
+
+NOT_MEASURED = ValueRange()
+
+
 def bit_depth_of(highest: int) -> BitDepth:
     """Return the smallest bit depth that holds a value of up to 16 bits.
 
@@ -38,7 +54,7 @@ def bit_depth_of(highest: int) -> BitDepth:
 
 def load_rgb(
     image: ImageFile.ImageFile, content: bytes, reopen: Callable[[], ImageFile.ImageFile], bit_depth: BitDepth | None
-) -> tuple[Image.Image, int]:
+) -> tuple[Image.Image, ValueRange]:
     """Load an image as 8-bit RGB.
 
     Args:
@@ -48,17 +64,17 @@ def load_rgb(
         bit_depth: How many bits the values of an image with 16 bits per channel use; None for as many as this one's.
 
     Returns:
-        The image, and its highest value if it has 16 bits per channel and ``bit_depth`` is None; otherwise 0.
+        The image, and the range of its values if it has 16 bits per channel and ``bit_depth`` is None.
     """
     if bit_depth != _FULL:
         values = color_values(image, content, reopen)
         if values is not None:
-            highest = int((values[..., :-1] if _has_alpha(values) else values).max())
-            depth = bit_depth or bit_depth_of(highest)
+            measured = ValueRange.of(values[..., :-1] if _has_alpha(values) else values)
+            depth = bit_depth or bit_depth_of(measured.highest)
             if depth != _FULL:
-                return _color_to_rgb(values, depth, image.info.get("transparency")), highest
+                return _color_to_rgb(values, depth, image.info.get("transparency")), measured
             image.load()
-            return to_rgb(image), highest
+            return to_rgb(image), measured
     bits, white_is_zero = _FULL, False
     is_declared = image.format not in _MEASURED or _declares_its_range(image)
     if isinstance(image, TiffImageFile):
@@ -68,10 +84,10 @@ def load_rgb(
     image.load()
     is_deep = image.mode == "I" or image.mode.startswith("I;16")
     if not is_deep or is_declared or bits != _FULL:
-        return to_rgb(image, bits=bits, white_is_zero=white_is_zero), 0
-    highest = max(0, int(np.asarray(image).max())) if bit_depth is None else 0
-    depth = bit_depth or bit_depth_of(min(highest, 0xFFFF))
-    return to_rgb(image, white_is_zero=white_is_zero, bit_depth=depth), highest
+        return to_rgb(image, bits=bits, white_is_zero=white_is_zero), NOT_MEASURED
+    measured = ValueRange.of(np.asarray(image)) if bit_depth is None else NOT_MEASURED
+    depth = bit_depth or bit_depth_of(min(measured.highest, 0xFFFF))
+    return to_rgb(image, white_is_zero=white_is_zero, bit_depth=depth), measured
 
 
 def color_values(

@@ -12,14 +12,14 @@ from triscale.data.checks.class_checks import (
     bad_file_problems,
     class_problems,
     count_problems,
-    depth_notes,
     ignored_files,
     missing_classes,
     require_images,
     require_readable,
 )
 from triscale.data.checks.examine import CHUNK, OtherFile, examine
-from triscale.data.images.deep import bit_depth_of
+from triscale.data.checks.value_range import depth_notes
+from triscale.data.images.deep import ValueRange, bit_depth_of
 from triscale.data.options import DEFAULT_DATA, DataOptions
 from triscale.data.pipeline.groups import group_images
 from triscale.data.sources.labeled_folder import find_labeled_folder, unused_tables
@@ -122,14 +122,15 @@ def scan(
     require_readable(layout, bad, others)
     problems += bad_file_problems(_without(layout, others), bad, bad_of_class, options)
     _stop(problems, strict=strict)
-    highest = max((image.highest for images in good.values() for image in images), default=0)
+    ranges = [(image.path, ValueRange(image.lowest, image.highest)) for images in good.values() for image in images]
+    highest = max((values.highest for _, values in ranges), default=0)
     found_scan = Scan(
         root=layout.root,
         classes=classes,
         bad=tuple(bad),
         bit_depth=options.bit_depth or (bit_depth_of(highest) if highest else 16),
         channels=channels,
-        notes=(*layout.notes, *_notes(layout, classes, others), *depth_notes(highest, options)),
+        notes=(*layout.notes, *_notes(layout, classes, others), *depth_notes(ranges, options)),
         **{role: tuple(images) for role, images in good.items()},
     )
     problems += count_problems(layout.root, found_scan.counts, layout, trained, options)

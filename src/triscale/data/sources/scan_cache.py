@@ -22,7 +22,7 @@ OFF = "TRISCALE_NO_CACHE"
 RECENT_SECONDS = 2.0
 """A file modified this recently is not cached: timestamps are coarse, so a second change could go unnoticed."""
 
-_FACTS_VERSION = 3  # raised with every change to the facts that a scan computes
+_FACTS_VERSION = 4  # raised with every change to the facts that a scan computes
 
 
 class ImageFacts(NamedTuple):
@@ -34,6 +34,7 @@ class ImageFacts(NamedTuple):
     format: str
     sha256: str
     fingerprint: str
+    lowest: int = 0
     highest: int = 0
 
 
@@ -72,9 +73,9 @@ class ScanCache:
         row = self._rows.get(path)
         if row is None or row[0] != stamp.state:
             return None
-        width, height, num_bytes, kind, sha256, fingerprint, highest = row[1:]
+        width, height, num_bytes, kind, sha256, fingerprint, *values = row[1:]
         return ImageFacts(
-            int(width), int(height), int(num_bytes), str(kind), str(sha256), str(fingerprint), int(highest)
+            int(width), int(height), int(num_bytes), str(kind), str(sha256), str(fingerprint), *map(int, values)
         )
 
     def add(self, path: str, stamp: FileStamp, facts: ImageFacts) -> None:

@@ -29,6 +29,7 @@ class ScannedImage:
         format: The format of its bytes, one of :data:`triscale.data.images.decode.FORMATS`.
         sha256: SHA-256 of the file, in hexadecimal.
         fingerprint: See :func:`triscale.data.images.fingerprint.fingerprints_of`.
+        lowest: The lowest value if the image has 16 bits per channel; otherwise 0.
         highest: The highest value if the image has 16 bits per channel; otherwise 0.
         group: The name of its group; the images of a group stay in one split. Empty if images are not grouped.
     """
@@ -41,6 +42,7 @@ class ScannedImage:
     format: str
     sha256: str = ""
     fingerprint: str = ""
+    lowest: int = 0
     highest: int = 0
     group: str = ""
 

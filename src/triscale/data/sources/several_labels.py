@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from triscale.data.sources.raw_table import RawTable, quoted
-from triscale.data.sources.table_labels import EMPTY_LABELS, items_of
-from triscale.errors import DataError
+from triscale.data.sources.table_labels import EMPTY_LABELS, items_of, other_separators, refuse_unprintable
 
 Labels = tuple[str, ...]
 
@@ -25,7 +24,7 @@ def label_sets(
         separator: What separates labels; None or ``"none"`` if a cell that is no list is one label.
 
     Raises:
-        DataError: A label is no printable text.
+        DataError: A label holds characters that cannot be seen.
 
     Example:
         >>> label_sets(Path("a.csv"), ["line 2", "line 3"], ["sea sunset", ""], " ")[0]
@@ -41,11 +40,10 @@ def label_sets(
         if items is None:
             items = cell.split(separator) if separator not in (None, "none") else [cell]
         labels = tuple(sorted({item.strip() for item in items if item.strip()}))
-        odd = next((label for label in labels if not label.isprintable()), None)
-        if odd is not None:
-            raise DataError(f"the label {odd!r} in {place} of {file} is not a class name; expected a short text")
+        for label in labels:
+            refuse_unprintable(file, place, label)
         sets.append(labels)
-    return sets, _notes(file, sets)
+    return sets, [*_notes(file, sets), *other_separators(file, sets, separator)]
 
 
 def one_hot_sets(table: RawTable, indices: Sequence[int]) -> tuple[list[Labels], list[str]]:

@@ -108,6 +108,7 @@ def find_class_folders(root: str, inside: Entries) -> ClassFolders:
         notes = [*notes, f"each class folder holds the folders {words}, which are used as splits"]
         return ClassFolders(by_class, frozenset({"", top, *(join(top, name) for name in folders)}), tuple(notes))
     _refuse_doubtful(root, below)
+    notes = [*notes, *_split_names(root, folders)]
     return ClassFolders({"unsplit": class_folders(root, top, inside)}, frozenset({"", top}), tuple(notes))
 
 
@@ -243,6 +244,32 @@ def _refuse_doubtful(root: str, below: dict[str, tuple[list[str], list[str]]]) -
         f"{root} holds {_some(below)}, and each of them holds the same folders ({_some(sorted(same))}), so that they "
         f"look like splits or folds, not like classes; name them train, val and test if they are splits, or list the "
         f"images with their classes in a table (path,label)"
+    )
+
+
+def _split_names(root: str, folders: list[str]) -> list[str]:
+    """Refuse folders whose names are those of classes with a split, such as ``cat_train`` and ``cat_test``.
+
+    A single name with one split is a class: a bullet train. Where other folders lie beside such names, they may all be
+    classes, which a note says.
+
+    Raises:
+        DataError: Every folder has such a name, and every class occurs with two splits or more.
+    """
+    splits: dict[str, dict[Role, str]] = {}
+    for name in folders:
+        if (found := role_of(name)) is not None and found[1]:
+            splits.setdefault(found[1], {})[found[0]] = name
+    paired = {rest: named for rest, named in splits.items() if len(named) > 1}
+    if not paired:
+        return []
+    rest, named = next(iter(paired.items()))
+    shown = " and ".join(named.values())
+    if sum(map(len, paired.values())) < len(folders):
+        return [f"the folders {shown} are used as classes of their own, not as splits of one class"]
+    raise DataError(
+        f"{root} holds {_some(folders)}, whose names say a class and a split ({shown}: {rest}), so that they would be "
+        f"classes of their own; {EXPECTED}: move the images to {'; '.join(f'{role}/{rest}' for role in named)}"
     )
 
 

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from triscale.data.invisible import invisible_in
 from triscale.data.sources.raw_table import RawTable, quoted
 from triscale.errors import DataError
 
@@ -23,6 +24,14 @@ _MIN_ROWS = 20
 
 _HARD = {",": "commas", ";": "semicolons", "|": "vertical bars", "\n": "line ends", "\t": "tabs"}
 """Separators that are rare in the name of a class."""
+_SPACED = {
+    " & ": "ampersands",
+    " + ": "plus signs",
+    " / ": "slashes",
+    " - ": "hyphens",
+    " and ": 'the word "and"',
+}
+"""Separators with spaces around them, which would be labels of their own if the spaces separated the labels."""
 _SOFT = {" ": "spaces", "/": "slashes", "+": "plus signs", "&": "ampersands", "_": "underscores", "-": "hyphens"}
 """Separators that are also frequent in the name of a class."""
 
@@ -52,13 +61,14 @@ def class_names(
         labels = [_only_item(label) for label in labels]
         _refuse_several(file, places, labels, notes)
     for place, label in zip(places, labels, strict=True):
-        if not label.isprintable():
-            raise DataError(f"the label {label!r} in {place} of {file} is not a class name; expected a short text")
+        refuse_unprintable(file, place, label)
     if all(_NUMBER.fullmatch(label) for label in labels):
         _refuse_measurements(file, labels)
-        if any(map(_WHOLE.fullmatch, labels)):
-            labels = [whole[1] if (whole := _WHOLE.fullmatch(label)) else label for label in labels]
-            notes.append(f"{file.name}: labels such as {values[0].strip()} are read as {labels[0]}")
+        whole = [matched[1] if (matched := _WHOLE.fullmatch(label)) else label for label in labels]
+        changed = next(((old, new) for old, new in zip(labels, whole, strict=True) if old != new), None)
+        if changed is not None:
+            labels = whole
+            notes.append(f"{file.name}: labels such as {changed[0]} are read as {changed[1]}")
     doubtful = sorted({label for label in labels if label.lower() in _DOUBTFUL})
     notes += [f'{file.name}: the label "{label}" is a class like any other' for label in doubtful]
     return labels, notes
@@ -89,6 +99,50 @@ def one_hot_names(
     return [names[marks.index(True)] for marks in rows], [note]
 
 
+def refuse_unprintable(file: Path, place: str, label: str) -> None:
+    """Refuse a label with characters that cannot be seen.
+
+    Args:
+        file: The table.
+        place: Where the label is.
+        label: The label.
+
+    Raises:
+        DataError: It has one, which is named.
+    """
+    if (invisible := invisible_in(label)) is not None:
+        raise DataError(
+            f"the label {label!a} in {place} of {file} holds a character that cannot be seen ({invisible}); remove it"
+        )
+
+
+def other_separators(file: Path, sets: Sequence[tuple[str, ...]], separator: str | None) -> list[str]:
+    """Return a note if labels that were separated still look like several ones, with another separator.
+
+    Args:
+        file: The table.
+        sets: The labels of each row.
+        separator: The separator that was given.
+
+    Example:
+        >>> other_separators(Path("a.csv"), [("cat,dog",), ("cat",)], ";")[0].partition(";")[0]
+        'a.csv: 1 of 2 labels holds commas, such as "cat,dog", and stays one label'
+    """
+    labels = sorted({label for labels in sets for label in labels})
+    for mark, name in (_HARD | _SPACED).items():
+        found = [label for label in labels if mark != separator and len(_parts(label, mark)) > 1]
+        if found:
+            holds, stays = ("holds", "and stays one label") if len(found) == 1 else ("hold", "and stay one label each")
+            return [
+                (
+                    f'{file.name}: {len(found)} of {len(labels)} labels {holds} {name}, such as "{found[0]}", {stays}; '
+                    f"if these are several labels, give --label-separator {_shell(mark)}, or write the same separator "
+                    "everywhere"
+                )
+            ]
+    return []
+
+
 def refuse_several_labels(file: Path, path: str, first: tuple[str, str], second: tuple[str, str]) -> None:
     """Refuse an image that is listed with two labels.
 
@@ -113,10 +167,11 @@ def _check_present(file: Path, places: Sequence[str], labels: Sequence[str]) -> 
     ]
     if empty:
         shown = ", ".join(empty[:_MAX_SHOWN]) + (", ..." if len(empty) > _MAX_SHOWN else "")
-        have = "row has" if len(empty) == 1 else "rows have"
+        rows = "row" if len(labels) == 1 else "rows"
+        have = "has" if len(empty) == 1 else "have"
         raise DataError(
-            f"{len(empty)} of {len(labels)} {have} no label in {file} ({shown}): an empty label is not a class name; "
-            f"label or remove them"
+            f"{len(empty)} of {len(labels)} {rows} {have} no label in {file} ({shown}): an empty label is not a class "
+            f"name; label or remove them"
         )
 
 
@@ -165,8 +220,11 @@ def _refuse_several(file: Path, places: Sequence[str], labels: Sequence[str], no
     listed = [label for label in counts if (items := items_of(label)) and len(items) > 1 and label[0] == "["]
     if listed:
         _raise_several(file, places, labels, listed, None)
-    for mark, name in (_HARD | _SOFT).items():
-        compound = [label for label in counts if len(_parts(label, mark)) > 1]
+    seen: set[str] = set()
+    for mark, name in (_HARD | _SPACED | _SOFT).items():
+        compound = [label for label in counts if label not in seen and len(_parts(label, mark)) > 1]
+        if mark in _SPACED:
+            seen.update(compound)
         if not compound:
             continue
         combined = _combinations(counts, compound, mark)
@@ -191,14 +249,57 @@ def _combinations(counts: Counter[str], compound: list[str], mark: str) -> list[
         ]
     widths = {len(found) for found in parts.values()}
     vocabulary = len(single | set(frequency))
-    return compound if vocabulary < len(counts) and len(widths) > 1 and len(compound) > 3 else by_single
+    if vocabulary < len(counts) and len(widths) > 1 and len(compound) > 3:
+        return compound
+    return list(
+        dict.fromkeys(
+            [
+                *by_single,
+                *_permuted(compound, mark),
+                *(_nested(compound, mark) if vocabulary <= len(counts) + 1 else []),
+            ]
+        )
+    )
+
+
+def _permuted(compound: list[str], mark: str) -> list[str]:
+    """Return labels that hold the same words in another order; all, if the words are those of a ring of labels.
+
+    ``cat dog`` and ``dog cat`` are hardly two classes. Neither are ``cat dog``, ``dog bird`` and ``bird cat``: there
+    are no more words than labels, each is in several labels, and some stand first here and last there. In ``red car``,
+    ``red truck``, ``blue car`` and ``blue truck``, none does.
+    """
+    ordered = {label: [part.casefold() for part in _parts(label, mark)] for label in compound}
+    if all(part.isdigit() for words in ordered.values() for part in words) and mark != " ":
+        return []  # 1/2 and 2/1
+    same = Counter(tuple(sorted(words)) for words in ordered.values())
+    twins = [label for label, words in ordered.items() if same[tuple(sorted(words))] > 1]
+    frequency = Counter(word for words in ordered.values() for word in set(words))
+    first, last = {words[0] for words in ordered.values()}, {words[-1] for words in ordered.values()}
+    is_ring = 2 < len(compound) >= len(frequency) and min(frequency.values()) > 1 and bool(first & last)
+    return compound if is_ring else twins
+
+
+def _nested(compound: list[str], mark: str) -> list[str]:
+    """Return labels of several words that several others contain and extend, and those others.
+
+    ``clear primary`` is contained in ``clear primary road`` and ``clear primary water``. Names of species that end with
+    that of their genus (``sea lion``, ``california sea lion``) are no sign.
+    """
+    parts = {label: _parts(label, mark) for label in compound}
+    found = []
+    for label, words in parts.items():
+        wider = [other for other, others in parts.items() if set(words) < set(others)]
+        if len(wider) > 1 and any(parts[other][-len(words) :] != words for other in wider):
+            found += [label, *wider]
+    return found
 
 
 def _shell(mark: str) -> str:
     """Return a separator as an argument of a command."""
     if mark.isspace() and mark != " ":
         return f"$'{mark.encode('unicode_escape').decode()}'"
-    return mark if mark in "_-+/" else f"'{mark}'"
+    return mark if mark in "_+/" else f"'{mark}'"
 
 
 def _parts(label: str, mark: str) -> list[str]:
@@ -208,9 +309,10 @@ def _parts(label: str, mark: str) -> list[str]:
 def _raise_several(
     file: Path, places: Sequence[str], labels: Sequence[str], found: list[str], mark: str | None
 ) -> None:
-    names = _HARD | _SOFT
+    names = _HARD | _SPACED | _SOFT
     name = "written as lists" if mark is None else f"separated by {names[mark]}"
-    option = "--multi-label" if mark is None else f"--label-separator {_shell(mark)}"
+    # A hyphen on its own would be read as the beginning of an option.
+    option = "--multi-label" if mark is None else f"--label-separator{'=' if mark == '-' else ' '}{_shell(mark)}"
     wanted = set(found)
     place, example = next((place, label) for place, label in zip(places, labels, strict=True) if label in wanted)
     rows = sum(label in wanted for label in labels)

@@ -182,13 +182,15 @@ def summarize(scanned: Scan, copies: Duplicates) -> SetCheck:
 
 def _split_problems(scanned: Scan, copies: Duplicates) -> list[str]:
     """Return what a training refuses after the scan: too few images to split, and leaks."""
-    if scanned.problems:
-        return []
     try:
         split = make_split(scanned, duplicates=copies)
         refuse_leaks(split, find_leaks(split, copies, scanned.groups))
     except DataError as error:
         return [str(error)]
+    except ValueError:
+        if not scanned.problems:
+            raise
+        # images that have problems already may be impossible to split, which says nothing new
     return []
 
 
@@ -201,7 +203,8 @@ def _warnings(result: SetCheck) -> list[str]:
     if result.contradictions:
         sentences.append(f"{_number(len(result.contradictions), 'image')} in more than one class; keep one copy")
     if result.bad:
-        sentences.append(f"{_number(len(result.bad), 'file')} unreadable; training skips unreadable files")
+        skipped = "" if result.problems else "; training skips unreadable files"
+        sentences.append(f"{_number(len(result.bad), 'file')} unreadable{skipped}")
     totals = [row.total for row in result.classes]
     if min(totals) and max(totals) >= UNBALANCED * min(totals):
         sentences.append(

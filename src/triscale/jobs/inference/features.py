@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from triscale.data.options import DEFAULT_DATA, DataOptions
 from triscale.data.pipeline.loader import eval_batches
 from triscale.data.pipeline.split import Sample
 from triscale.data.sources.labels import shown_label
+from triscale.data.sources.manifest import is_manifest
 from triscale.data.sources.scan_cache import ScanCache
 from triscale.data.sources.scanned import ScannedImage
 from triscale.data.sources.shards import is_shards
@@ -28,6 +30,7 @@ from triscale.data.sources.tables import is_tables
 from triscale.errors import DataError, Interrupted, NetworkError, RunError
 from triscale.jobs.core.run import RunFolder
 from triscale.jobs.data.scanning import scan_with_progress
+from triscale.jobs.inference.predict import files_of
 from triscale.network.contract import Preprocessing
 from triscale.nn.backbone import backbone
 from triscale.nn.classifier import Classifier
@@ -87,7 +90,7 @@ class _Listed:
 
 def features_of(
     run: RunFolder,
-    images: str | Path,
+    images: str | Path | Sequence[str | Path],
     context: ExecutionContext = DEFAULT_CONTEXT,
     *,
     reduction: int | None = None,
@@ -103,7 +106,8 @@ def features_of(
 
     Args:
         run: A trained run.
-        images: A data set as for :func:`triscale.data.pipeline.scan.scan`, or a folder of image files without classes.
+        images: A data set as for :func:`triscale.data.pipeline.scan.scan`, a folder of image files without classes, an
+            image file, or several files and folders of images without classes.
         context: Device, decoding workers, progress and stop flag.
         reduction: Ratio of input resolution to feature map resolution; None for the input of the classifier.
         batch: Batch size.
@@ -126,7 +130,7 @@ def features_of(
             f"leave --channels {data.channels} out"
         )
     options = data.replace(bit_depth=data.bit_depth or preprocessing.bit_depth, channels=preprocessing.channels)
-    listed = _list(str(images), context, options)
+    listed = _list(images, context, options)
     batches = _batches(listed, embed, preprocessing, batch, context)
     return FeatureStream(len(listed.samples), listed.bad, batches)
 
@@ -187,10 +191,14 @@ def _batches(
         context.progress.advance(done)
 
 
-def _list(images: str, context: ExecutionContext, options: DataOptions) -> _Listed:
-    folder = Path(images)
+def _list(given: str | Path | Sequence[str | Path], context: ExecutionContext, options: DataOptions) -> _Listed:
+    if not isinstance(given, str | Path):
+        return _list_files([Path(path) for path in given], context, options)
+    images, folder = str(given), Path(given)
+    if folder.is_file() and not is_manifest(folder):
+        return _list_files([folder], context, options)
     if folder.is_dir() and not entries(folder)[0] and not is_shards(folder) and not is_tables(folder):
-        return _list_unlabeled(folder.absolute(), context, options)
+        return _list_unlabeled(folder.absolute(), entries(folder)[1], context, options)
     scanned = scan_with_progress(images, context, STOPPED, options)
     rows = [
         (Sample(image.path, image.label), None if role == "unsplit" else role)
@@ -206,14 +214,22 @@ def _list(images: str, context: ExecutionContext, options: DataOptions) -> _List
     )
 
 
-def _list_unlabeled(folder: Path, context: ExecutionContext, options: DataOptions) -> _Listed:
-    """List the image files of a folder without class folders."""
-    files = [FoundFile(name, "") for name in entries(folder)[1]]
+def _list_files(paths: Sequence[Path], context: ExecutionContext, options: DataOptions) -> _Listed:
+    """List image files and those in folders, in the given order; their paths are relative to what they share."""
+    files = [Path(os.path.abspath(file)) for file in files_of(paths)]  # noqa: PTH100 - links are not followed
+    root = Path(os.path.commonpath([file.parent for file in files]))
+    names = list(dict.fromkeys(file.relative_to(root).as_posix() for file in files))
+    return _list_unlabeled(root, names, context, options)
+
+
+def _list_unlabeled(folder: Path, names: Sequence[str], context: ExecutionContext, options: DataOptions) -> _Listed:
+    """List image files below a folder, without classes."""
+    files = [FoundFile(name, "") for name in names]
     good: list[ScannedImage] = []
     bad: list[BadFile] = []
     others: list[OtherFile] = []
     channels = options.channels or 3
-    cache = ScanCache(str(folder), options.limits, channels)
+    cache = ScanCache(f"{folder}/*", options.limits, channels)
     context.progress.begin("scan", len(files))
     try:
         store = open_store(str(folder))

@@ -98,7 +98,7 @@ def card_content(run: RunFolder, *, license: str | None = None, watts: float | N
         license=license,
         seconds=sum(epoch.seconds for epoch in epochs) if epochs else None,
         watts=watts,
-        recalls=tuple(wilson(row.recall * row.count, row.count) if row.count else (0.0, 1.0) for row in rows),
+        recalls=tuple((0.0, 1.0) if row.recall is None else wilson(row.recall * row.count, row.count) for row in rows),
         weights_sha256=_sha256(run.weights_file) if run.weights_file.is_file() else "",
         has_sbom=run.sbom_file.is_file(),
     )

@@ -142,7 +142,7 @@ def load_initial_weights(
         more = f" and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
         raise RunError(
             f"the weights of {start.run} do not fit {spec.network.name}: {', '.join(wrong[:_SHOWN])}{more} differ; "
-            "leave out --network and --lite to train the network of the weights, or give --weights "
+            "leave out --network or --baseline, and --lite, to train the network of the weights, or give --weights "
             f"{INHERIT}{start.run} to inherit weights from a network of another size"
         )
     model.load_state_dict(tensors, strict=False)
@@ -169,7 +169,7 @@ def check_initial_weights(start: InitialWeights, network: AnyNetwork) -> None:
         more = f" and {len(differing) - _SHOWN} more" if len(differing) > _SHOWN else ""
         raise WeightsError(
             f"the weights of {start.run} do not fit {network.name}: {', '.join(differing[:_SHOWN])}{more}; "
-            "leave out --network and --lite to train the network of the weights, or give --weights "
+            "leave out --network or --baseline, and --lite, to train the network of the weights, or give --weights "
             f"{INHERIT}{start.run} to inherit weights from a network of another size"
         )
 

@@ -64,7 +64,7 @@ def _rows(metrics: AnyMetrics) -> list[tuple[str, str, str]]:
             ("macro F1", share(metrics.macro_f1), ""),
             ("exactly the right labels", share(metrics.exact_match),
              _interval(metrics.exact_match_low, metrics.exact_match_high)),
-            ("for comparison: mean average precision of guessing", share(metrics.label_share), ""),
+            ("for comparison: mean average precision of guessing", share(metrics.chance), ""),
         ]  # fmt: skip
     return [*rows, ("cross-entropy", f"{metrics.loss:.4f}", ""), (
         "expected calibration error", share(metrics.calibration_error), ""

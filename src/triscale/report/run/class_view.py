@@ -86,14 +86,11 @@ def most_frequent_confusions(metrics: Metrics) -> tuple[Confusion, ...]:
     return tuple(sorted(confusions, key=lambda item: (-item.count, -item.share))[:SHOWN_MISTAKES])
 
 
-def recall(item: ClassMetrics) -> float | None:
-    """Return the recall of a class; None for a class without test images, whose stored recall is 0."""
-    return item.recall if item.count else None
-
-
 def _weakness(item: ClassMetrics) -> tuple[float, float, str]:
-    of_class = recall(item)
-    return (item.f1, -1.0 if of_class is None else of_class, item.name)
+    """Return the order of a table with the weakest class first; classes without test images come last."""
+    if item.f1 is None or item.recall is None:
+        return 2.0, 2.0, item.name
+    return item.f1, item.recall, item.name
 
 
 def _confusions(metrics: Metrics, cells: Sequence[tuple[int, int]], totals: Sequence[int]) -> tuple[Confusion, ...]:

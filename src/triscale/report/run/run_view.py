@@ -10,7 +10,7 @@ from triscale.network.cost import StageCost
 from triscale.network.describe import PartDescription, describe_parts
 from triscale.network.spec import Network
 from triscale.report.draw.format import TIMES, grouped, milliseconds, share, si, size, unbroken
-from triscale.report.run.class_view import class_cards, most_frequent_confusions, recall
+from triscale.report.run.class_view import class_cards, most_frequent_confusions
 from triscale.report.run.cost_figures import Panel, PlotPoint
 from triscale.report.run.run_content import FamilyPoint, ImageCard, RunContent
 from triscale.results.data_summary import DataSummary
@@ -20,7 +20,7 @@ from triscale.results.metrics import Metrics, MultiLabelMetrics
 from triscale.results.robustness import ClassRobustness, Robustness
 from triscale.scaling.fit import Limit
 
-__all__ = ["class_cards", "most_frequent_confusions", "recall"]
+__all__ = ["class_cards", "most_frequent_confusions"]
 
 CONVENTION = (
     "MACs: multiply-accumulates of convolutions, squeeze-excite and classifier for one image, no bias, no batch norm; "
