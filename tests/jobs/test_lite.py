@@ -38,7 +38,7 @@ def test_weights_of_full_network_are_rejected_for_lite(capsys, folder, tiny_file
     for network in ((), ("--network", tiny_file)):
         line = refused(capsys, "train", folder, *network, "--weights", first, "--lite", "--out", tmp_path / "second")
         assert "do not fit tiny_lite: stem.activation is relu6, expected silu" in line
-        assert "leave out --network and --lite" in line
+        assert "leave out --network or --baseline, and --lite" in line
 
 
 def test_show_and_scale_support_lite(capsys, tmp_path):
