@@ -69,6 +69,21 @@ def test_balanced_accuracy_and_missed_classes_are_printed(capsys, tmp_path):
     assert "no image of ill was recognized" in words
 
 
+def test_a_class_without_test_images_has_dashes_in_the_terminal(capsys, tiny_file, tmp_path):
+    for number, split in enumerate(("train", "test")):
+        write_classes(tmp_path / "set" / split, 8, seed=number)
+    shutil.rmtree(tmp_path / "set" / "test" / "green")
+    options = ("--network", tiny_file, "--epochs", 1, "--threads", 1, "--allow-missing-classes")
+    result = run(capsys, "train", tmp_path / "set", *options, "--out", tmp_path / "run")
+    assert result.code == 0, result.err
+    lines = run(capsys, "evaluate", tmp_path / "run").out.splitlines()
+    (green,) = [line.split() for line in lines if line.split()[:1] == ["green"]]
+    assert green == ["green", "0", "-", "-", "-"]
+    (red,) = [line.split() for line in lines if line.split()[:1] == ["red"]]
+    assert red[1] == "8"
+    assert red[3].endswith("%")
+
+
 def test_images_in_several_classes_are_named_and_balancing_is_recorded(images, tiny, tmp_path):
     shutil.copy(images / "red" / "003.png", images / "blue" / "same.png")
     settings = {"sampling": "balanced", "class_weights": "balanced", "logit_adjustment": 1, "loss": "focal"}

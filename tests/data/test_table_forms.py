@@ -158,7 +158,9 @@ def test_flags_of_validation_are_splits(folder: Path, name: str, flags: tuple[st
 
 
 def test_flags_yield_to_a_column_of_splits_and_must_differ(folder: Path) -> None:
-    rows = [(*row, "True" if index < 4 else "False", "test" if index > 5 else "train") for index, row in enumerate(ROWS)]
+    rows = [
+        (*row, "True" if index < 4 else "False", "test" if index > 5 else "train") for index, row in enumerate(ROWS)
+    ]
     assert set(read_manifest(put(folder, body(header="path,label,is_valid,split", rows=rows))).files) == {
         "train",
         "test",

@@ -128,7 +128,7 @@ def _read_together(root: Path, tables: dict[Role, Path], options: DataOptions, n
     split: dict[Role, Role | None] = {role: role for role in tables}
     if len(tables) == 1:
         split = dict.fromkeys(tables)
-    for role, (file, manifest) in _read_alike(tables, split, options).items():
+    for file, manifest in _read_alike(tables, split, options):
         notes += manifest.notes
         for row in manifest.rows:
             path = Path(os.path.normpath(file.parent / row.path))
@@ -140,12 +140,12 @@ def _read_together(root: Path, tables: dict[Role, Path], options: DataOptions, n
 
 def _read_alike(
     tables: dict[Role, Path], split: dict[Role, Role | None], options: DataOptions
-) -> dict[Role, tuple[Path, ManifestRows]]:
+) -> list[tuple[Path, ManifestRows]]:
     """Read the tables of splits; all with any number of labels if one has images with several."""
-    found: dict[Role, tuple[Path, ManifestRows]] = {}
+    found: list[tuple[Path, ManifestRows]] = []
     for role, file in tables.items():
         manifest = read_rows(file, options, split[role])
-        found[role] = (file, manifest)
+        found.append((file, manifest))
         if not options.is_multi_label and any(isinstance(row.label, tuple) for row in manifest.rows):
             return _read_alike(tables, split, options.replace(multi_label=True))
     return found

@@ -6,13 +6,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from triscale.data.options import DataOptions
-from triscale.data.sources.column_words import FLAG_WORDS, GROUP_WORDS, LABEL_WORDS, PATH_WORDS, SPLIT_WORDS, normalized_name
+from triscale.data.sources.column_words import (
+    FLAG_WORDS,
+    GROUP_WORDS,
+    LABEL_WORDS,
+    PATH_WORDS,
+    SPLIT_WORDS,
+    normalized_name,
+)
 from triscale.data.sources.raw_table import RawTable, quoted
 from triscale.data.sources.split_folders import ROLE_WORDS
 from triscale.errors import DataError, nearest
 
 _SAMPLE = 200
-_FLAGS = {value: "train" for value in ("false", "0", "0.0")} | {value: "val" for value in ("true", "1", "1.0")}
+_FLAGS = dict.fromkeys(("false", "0", "0.0"), "train") | dict.fromkeys(("true", "1", "1.0"), "val")
 """The split that a column such as is_valid gives an image."""
 
 
@@ -72,7 +79,8 @@ def choose_columns(table: RawTable, options: DataOptions, is_image: Callable[[st
     is_flag = split is not None and _is_flag(table, split)
     if is_flag and split is not None:
         notes.append(
-            f"the column {table.columns[split]} of {table.file.name} is the split: true or 1 is val, false or 0 is train"
+            f"the column {table.columns[split]} of {table.file.name} "
+            "is the split: true or 1 is val, false or 0 is train"
         )
     if path is None:
         path = _find_path(table, {label, split, group}, is_image)

@@ -285,7 +285,7 @@ def _nested(counts: Counter[str], compound: list[str], mark: str) -> tuple[list[
     """Return labels of several words that several others contain and extend, and those others.
 
     ``clear primary`` is contained in ``clear primary road`` and ``clear primary water``. Names of species that end with
-    that of their genus (``sea lion``, ``california sea lion``) are no sign, nor are labels with many words of their own.
+    that of their genus (``sea lion``, ``california sea lion``) are no sign, nor are labels with many words.
     """
     parts = {label: _parts(label, mark) for label in compound}
     single = {label for label in counts if label not in parts}
