@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import threading
 import time
@@ -63,6 +64,40 @@ def test_check_summarizes_dataset(capsys, leaky):
     ):
         assert part in result.out, part
     assert all(len(line) <= 80 for line in result.out.splitlines())
+
+
+def test_check_lists_leaks_beside_other_problems_unless_they_are_allowed(capsys, leaky):
+    for number in range(12):
+        (leaky / "train" / "blue" / f"broken{number}.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+    for path in sorted((leaky / "train" / "green").iterdir())[1:]:
+        path.unlink()
+    shutil.copy(leaky / "train" / "red" / "004.png", leaky / "test" / "red" / "copy.jpg")
+    result = run(capsys, "data", "check", leaky)
+    words = " ".join(result.out.split())
+    assert result.code == 2
+    for problem in (
+        "12 of 53 files",
+        "too few images to split: green has 1",
+        "1 test or validation image is a copy",
+        "accept it with --allow-leak",
+        "12 files unreadable",
+    ):
+        assert problem in words, problem
+    assert "training skips unreadable files" not in words
+    assert "(2 more, see above)" in result.err
+    allowed = run(capsys, "data", "check", leaky, "--allow-leak")
+    assert allowed.code == 2
+    assert "(1 more, see above)" in allowed.err
+    assert "--allow-leak" not in allowed.out
+    assert "test/red/copy.jpg = train/red/004.png" in " ".join(allowed.out.split())
+
+
+def test_check_accepts_leaks_on_request(capsys, leaky):
+    (leaky / "train" / "blue" / "broken.png").write_bytes(b"")
+    assert run(capsys, "data", "check", leaky).code == 2
+    result = run(capsys, "data", "check", leaky, "--allow-leak")
+    assert result.code == 0, result.err
+    assert "1 file unreadable; training skips unreadable files" in " ".join(result.out.split())
 
 
 def test_check_of_clean_dataset_finds_nothing(capsys, tmp_path):

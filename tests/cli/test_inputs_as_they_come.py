@@ -10,9 +10,13 @@ import pytest
 
 from cli.command import refused, run
 from conftest import COLORS, write_classes
+from progress import RecordedNotes
 from triscale.cli.support.messages import summarize
+from triscale.data.options import DataOptions
+from triscale.data.pipeline.folds import Fold
 from triscale.families.find import find_network
 from triscale.jobs.core.run import RunFolder
+from triscale.jobs.training.estimate import estimate_training
 from triscale.jobs.training.prepare import prepare
 from triscale.jobs.training.request import choose_training, make_request
 from triscale.progress import NullProgress
@@ -65,6 +69,21 @@ def test_balanced_accuracy_and_missed_classes_are_printed(capsys, tmp_path):
     assert "no image of ill was recognized" in words
 
 
+def test_a_class_without_test_images_has_dashes_in_the_terminal(capsys, tiny_file, tmp_path):
+    for number, split in enumerate(("train", "test")):
+        write_classes(tmp_path / "set" / split, 8, seed=number)
+    shutil.rmtree(tmp_path / "set" / "test" / "green")
+    options = ("--network", tiny_file, "--epochs", 1, "--threads", 1, "--allow-missing-classes")
+    result = run(capsys, "train", tmp_path / "set", *options, "--out", tmp_path / "run")
+    assert result.code == 0, result.err
+    lines = run(capsys, "evaluate", tmp_path / "run").out.splitlines()
+    (green,) = [line.split() for line in lines if line.split()[:1] == ["green"]]
+    assert green == ["green", "0", "-", "-", "-"]
+    (red,) = [line.split() for line in lines if line.split()[:1] == ["red"]]
+    assert red[1] == "8"
+    assert red[3].endswith("%")
+
+
 def test_images_in_several_classes_are_named_and_balancing_is_recorded(images, tiny, tmp_path):
     shutil.copy(images / "red" / "003.png", images / "blue" / "same.png")
     settings = {"sampling": "balanced", "class_weights": "balanced", "logit_adjustment": 1, "loss": "focal"}
@@ -78,6 +97,37 @@ def test_images_in_several_classes_are_named_and_balancing_is_recorded(images, t
     assert "images in more than one class: 1, such as blue/same.png and red/003.png; keep one copy of each" in notes
     assert (recipe.sampling, recipe.class_weights, recipe.logit_adjustment) == ("balanced", "balanced", 1)
     assert recipe.loss.kind == "focal"
+
+
+def test_a_dry_run_prints_the_notes_of_the_training(images, tiny, tmp_path):
+    (images / "red").rename(images / "arrow_left")
+    (images / "green").rename(images / "arrow_right")
+    shutil.copy(images / "arrow_left" / "003.png", images / "blue" / "same.png")
+    request = make_request(str(images), tiny, recipe=choose_training("small"))
+    estimated, trained = RecordedNotes(), RecordedNotes()
+    estimate_training(request, ExecutionContext(progress=estimated))
+    (tmp_path / "run").mkdir()
+    prepare(RunFolder(tmp_path / "run"), request, ExecutionContext(progress=trained))
+    assert any("images in more than one class: 1, such as" in note for note in estimated.notes)
+    assert any("images are not mirrored since" in note for note in estimated.notes)
+    more = [note for note in trained.notes if note not in estimated.notes]
+    assert all(note.startswith("training starts from random weights") for note in more)  # says nothing of the images
+
+
+def test_folds_test_classes_that_a_split_lacks(tiny, tmp_path):
+    write_classes(tmp_path / "set" / "train", 8)
+    write_classes(tmp_path / "set" / "val", 3, seed=1)
+    shutil.rmtree(tmp_path / "set" / "val" / "green")
+    request = make_request(
+        str(tmp_path / "set"), tiny, recipe=choose_training("small"), data=DataOptions(allow_missing_classes=True)
+    )
+    (tmp_path / "run").mkdir()
+    for fold, is_noted in ((None, True), (Fold(number=1, count=2), False)):
+        progress = RecordedNotes()
+        folder = tmp_path / "run" / str(fold and fold.number)
+        folder.mkdir()
+        prepare(RunFolder(folder), request.replace(fold=fold), ExecutionContext(progress=progress))
+        assert any("not measured there" in note for note in progress.notes) == is_noted
 
 
 @pytest.mark.parametrize("setting", ["class_weights=auto", "sampler=balanced"])

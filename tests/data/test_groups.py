@@ -210,7 +210,7 @@ def test_group_on_both_sides_of_given_splits_is_a_leak() -> None:
     leaks = find_leaks(split, Duplicates(), found.groups)
     assert {(leak.path, leak.match) for leak in leaks} == {("18", "group"), ("19", "group")}
     with pytest.raises(DataError, match=r"2 test or validation images are of a group .* --allow-leak"):
-        refuse_leaks(split, leaks)
+        refuse_leaks(split.root, leaks)
 
 
 def test_packing_refuses_to_lose_groups(folder: Path, tmp_path: Path) -> None:

@@ -84,6 +84,34 @@ def test_hugging_face_image_folder(tmp_path: Path, kind: str, splits: tuple[str,
     assert {role for role, of_role in found.by_role.items() if of_role} == expected
 
 
+@pytest.mark.parametrize("name", ["_classes.csv", "classes.csv"])
+def test_one_hot_tables_of_splits_as_roboflow_exports_them(tmp_path: Path, name: str) -> None:
+    marks = {"train": ["1, 0", "0, 1", "1, 1", "0, 0"], "valid": ["1, 0", "0, 1"], "test": ["0, 1", "1, 0"]}
+    for number, (split, rows) in enumerate(marks.items()):
+        names = images(tmp_path / split, len(rows), 10 * number)
+        lines = [f"{image}, {row}" for image, row in zip(names, rows, strict=True)]
+        (tmp_path / split / name).write_text("\n".join(["filename, cat, dog", *lines]))
+    found = scan(tmp_path)
+    assert found.classes == ("cat", "dog")
+    assert found.multi_label
+    assert {role: [image.labels for image in of_role] for role, of_role in found.by_role.items()} == {
+        "train": [(0,), (1,), (0, 1), ()],
+        "val": [(0,), (1,)],
+        "test": [(1,), (0,)],
+    }
+    (tmp_path / "train" / name).write_text("filename, cat, dog\n0.png, 1, 0\n1.png, 0, 1\n2.png, 1, 0\n")
+    assert not scan(tmp_path).multi_label
+    (tmp_path / "valid" / name).write_text("filename, cat, dog\n10.png, 1, 1\n11.png, 0, 1\n")
+    assert scan(tmp_path).multi_label
+
+
+def test_lists_of_classes_in_split_folders_label_nothing(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        write_classes(tmp_path / split, {"cat": 4, "dog": 4})
+        (tmp_path / split / "classes.csv").write_text("id,name\n0,cat\n1,dog\n")
+    assert scan(tmp_path).counts == {"train": {"cat": 4, "dog": 4}, "test": {"cat": 4, "dog": 4}}
+
+
 def test_table_and_folder_of_images(tmp_path: Path) -> None:
     table(tmp_path / "set" / "labels.csv", images(tmp_path / "set" / "images"), "filename,class")
     images(tmp_path / "set" / "masks", 3)

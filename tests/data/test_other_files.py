@@ -1,5 +1,6 @@
 """Files that are not images are ignored; files that should be images are bad, with the way out."""
 
+import gzip
 import io
 import struct
 from pathlib import Path
@@ -115,6 +116,9 @@ UNREAD = {
     "JPEG 2000": b"\0\0\0\x0cjP  \r\n\x87\n\0\0\0\x14ftypjp2 ",
     "FITS": b"SIMPLE  =                    T",
     "NIfTI": bytes(344) + b"n+1\0",
+    "NIfTI (version 2)": bytes(4) + b"n+2\0" + bytes(500),
+    "NIfTI (.nii.gz)": gzip.compress(bytes(344) + b"n+1\0" + bytes(range(256)) * 1000),
+    "SVG (.svgz)": gzip.compress(b"<svg xmlns='http://www.w3.org/2000/svg'/>"),
     "Radiance": b"#?RADIANCE\n",
 }
 
@@ -123,6 +127,14 @@ UNREAD = {
 def test_known_formats_that_are_not_read_are_named_with_the_way_out(name):
     with pytest.raises(BadImage, match=rf"{name.split(' (')[0]}.* is not read; \w+ "):
         decode(UNREAD[name])
+
+
+def test_damaged_and_nested_gzip_is_no_known_format():
+    whole = gzip.compress(bytes(344) + b"n+1\0" + bytes(400))
+    for content in (whole[:12], b"\x1f\x8b" + bytes(100), gzip.compress(whole)):
+        with pytest.raises(BadImage) as caught:
+            decode(content)
+        assert "NIfTI" not in str(caught.value)
 
 
 def test_a_table_of_tags_beyond_the_file_is_an_ordinary_damaged_tiff():

@@ -147,6 +147,29 @@ def test_splits_by_other_names(folder: Path) -> None:
     assert 'the split "0" in line 2' in refused(folds, split_column="fold")
 
 
+@pytest.mark.parametrize("flags", [("False", "True"), ("0", "1"), ("false", "TRUE"), ("0.0", "1.0")])
+@pytest.mark.parametrize("name", ["is_valid", "Is Valid", "is_val"])
+def test_flags_of_validation_are_splits(folder: Path, name: str, flags: tuple[str, str]) -> None:
+    rows = [(*row, flags[index >= 5]) for index, row in enumerate(ROWS)]
+    layout = read_manifest(put(folder, body(header=f"fname,labels,{name}", rows=rows)))
+    assert [file.path for file in layout.files["val"]] == [path for path, _ in ROWS[5:]]
+    assert [file.path for file in layout.files["train"]] == [path for path, _ in ROWS[:5]]
+    assert f"the column {name} of t.csv is the split: true or 1 is val, false or 0 is train" in layout.notes
+
+
+def test_flags_yield_to_a_column_of_splits_and_must_differ(folder: Path) -> None:
+    rows = [
+        (*row, "True" if index < 4 else "False", "test" if index > 5 else "train") for index, row in enumerate(ROWS)
+    ]
+    assert set(read_manifest(put(folder, body(header="path,label,is_valid,split", rows=rows))).files) == {
+        "train",
+        "test",
+    }
+    file = put(folder, body(header="path,label,is_valid,other", rows=rows))
+    assert set(read_manifest(file, DataOptions(split_column="is_valid")).files) == {"train", "val"}
+    assert is_usual(read_manifest(put(folder, body(header="path,label,is_valid", rows=[(*row, 0) for row in ROWS]))))
+
+
 def test_tables_without_header(folder: Path) -> None:
     layout = read_manifest(put(folder, body(header="")))
     assert is_usual(layout)
@@ -182,6 +205,32 @@ def test_windows_paths(folder: Path) -> None:
     for prefix in ("C:\\data\\", "C:/data/", "D://data/", "/home/other/"):
         file = put(folder, body(rows=[(prefix + path, label) for path, label in ROWS]))
         assert "absolute paths, perhaps of another machine" in refused(file)
+
+
+def test_folders_in_other_case(folder: Path) -> None:
+    (folder / "Pics").mkdir()
+    (folder / "pool").rename(folder / "Pics" / "Pool")
+    rows = [(f"pics/{path}", label) for path, label in ROWS]
+    layout = read_manifest(put(folder, body(rows=rows)))
+    assert [file.path for file in layout.files["unsplit"]] == [f"Pics/{path.replace('p', 'P', 1)}" for path, _ in ROWS]
+    assert "some names of files or folders are spelled with other case than in the table (8 rows)" in layout.notes[-1]
+    stems = [(path.replace("/", "\\").removesuffix(".png"), label) for path, label in rows]
+    layout = read_manifest(put(folder, body(rows=stems)))
+    assert [file.path for file in layout.files["unsplit"]] == [f"Pics/{path.replace('p', 'P', 1)}" for path, _ in ROWS]
+    for how in ("backslashes", "other case", "without suffix"):
+        assert any(how in note for note in layout.notes), how
+    assert "do not exist" in refused(put(folder, body(rows=[(f"pics/spool/{number}.png", "a") for number in (1, 2)])))
+
+
+def test_folders_that_differ_in_case_alone_are_not_mixed_up(folder: Path) -> None:
+    (folder / "POOL").mkdir()
+    if len(list(folder.iterdir())) < 2:
+        pytest.skip("the file system does not tell names in other case apart")
+    (folder / "POOL" / "00.png").touch()
+    assert is_usual(read_manifest(put(folder, body())))
+    message = refused(put(folder, body(rows=[(path.replace("pool", "Pool"), label) for path, label in ROWS])))
+    assert "POOL/00.png and " in message
+    assert "give names in the case of their folders" in message
 
 
 def test_addresses(folder: Path) -> None:

@@ -57,6 +57,8 @@ def test_tags_that_never_stand_alone_are_refused() -> None:
     [
         ["clear primary", "clear primary water", "clear primary road", "haze primary"],
         ["clear primary", "clear primary water", "clear primary road", "haze primary", "haze primary water", "cloudy"],
+        ["clear primary", "clear primary water", "clear primary road", "haze primary", "cloudy"],
+        ["sea sand", "sea sand sun", "sea sand boat", "sun boat", "sun boat sea", "sun boat sand"],
         ["cat", "dog", "cat dog", "dog cat"],
         ["cat dog", "dog cat", "bird"],
         ["cat dog", "dog bird", "bird cat"],
@@ -149,6 +151,14 @@ def test_the_note_on_integers_names_one_that_changes() -> None:
 )
 def test_names_of_several_words_are_classes(labels: list[str]) -> None:
     assert names(labels) == (labels, [])
+
+
+@pytest.mark.parametrize("others", [[], ["poodle"], ["husky", "poodle", "pug"]])
+def test_a_class_and_its_kinds_are_classes_with_a_note(others: list[str]) -> None:
+    labels = ["golden retriever", "golden retriever puppy", "golden retriever adult", *others]
+    found, notes = names(labels)
+    assert found == labels
+    assert notes == ['t.csv: labels with spaces, such as "golden retriever puppy", are used as classes of their own']
 
 
 def test_doubtful_names_are_classes_with_a_note() -> None:

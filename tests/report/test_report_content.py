@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 
@@ -91,3 +92,18 @@ def test_confusion_matrix_of_wrong_shape_is_rejected(confusion):
 def test_unknown_section_is_rejected():
     with pytest.raises(RecordError, match=r"did you mean .*metrics"):
         RunContent.parse({"title": "x", "metric": None}, "the content")
+
+
+def test_a_class_without_test_images_has_dashes_in_the_report():
+    content = samples.digits()
+    others = content.metrics.per_class[1:]
+    absent = ClassMetrics(name="absent", count=0, precision=None, recall=None, f1=None)
+    confusion = content.metrics.confusion
+    fields = {name: getattr(content.metrics, name) for name in type(content.metrics).model_fields}
+    counted = [[0] * len(confusion), *map(list, confusion[1:])]
+    html = render_run(
+        content.replace(metrics=Metrics(**fields | {"per_class": (absent, *others), "confusion": counted}))
+    )
+    row = next(row for row in html.split("<tr>") if row.startswith('<th scope="row">') and ">absent<" in row[:90])
+    cells = re.findall(r'<td class="n" data-value="([^"]*)">([^<]*)</td>', row)
+    assert cells[:4] == [("0", "0"), *[("", "\N{EN DASH}")] * 3]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
 
 from triscale.cli.support.data_options import DATA_DEFAULTS, DataFlags
 from triscale.cli.support.execution import execution
@@ -23,7 +25,13 @@ LIKENESS = {"exact": "same file", "reencoded": "re-encoded", "group": "same grou
 
 
 def check(
-    images: ImagesArgument, /, *, out: OptionalOut = None, options: DataFlags = DATA_DEFAULTS, json: Json = False
+    images: ImagesArgument,
+    /,
+    *,
+    out: OptionalOut = None,
+    allow_leak: Annotated[bool, Parameter(negative="")] = False,
+    options: DataFlags = DATA_DEFAULTS,
+    json: Json = False,
 ) -> None:
     """Check a data set: classes, sizes, unreadable files, duplicates, and images that are in two splits.
 
@@ -31,13 +39,15 @@ def check(
     ----------
     out
         Folder for check.json and a contact sheet, contact-sheet.png.
+    allow_leak
+        Accept images that are certainly in two splits, as trainings do with the same option.
     options
         How the images are read.
     """
     from triscale.jobs.data import check as job
 
     with execution() as context:
-        result = job.check(images, context, options=options.options(), out=out)
+        result = job.check(images, context, options=options.options(), out=out, allow_leak=allow_leak)
     if json:
         print_json(result)
     else:

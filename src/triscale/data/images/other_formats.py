@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import zlib
 from typing import NamedTuple
 
 IMAGE_SUFFIXES = frozenset(
@@ -31,6 +32,10 @@ _PICTURES = frozenset(
     )
 )  # fmt: skip
 
+_GZIP = b"\x1f\x8b"
+_HEAD = 4096
+"""Bytes of compressed files, and of their content, that are looked at."""
+
 _CONVERT = "convert it to PNG or JPEG"
 _DEVELOP = "develop it to JPEG or to a TIFF of 8 or 16 bits"
 _SCALE = "scale its values to 8 or 16 bits and save it as PNG"
@@ -50,6 +55,7 @@ class UnreadFormat(NamedTuple):
 _RAW_FORMAT = UnreadFormat("a camera raw file", _DEVELOP)
 _DICOM = UnreadFormat("DICOM", "export it as PNG of 8 or 16 bits, with the window applied")
 _SVG = UnreadFormat("SVG (vector graphics)", "render it to PNG")
+_NIFTI = UnreadFormat("NIfTI", "save its slices as PNG of 8 or 16 bits")
 _JPEG2000 = UnreadFormat("JPEG 2000", _CONVERT)
 
 _SIGNATURES: tuple[tuple[int, bytes, UnreadFormat], ...] = (
@@ -75,7 +81,8 @@ _SIGNATURES: tuple[tuple[int, bytes, UnreadFormat], ...] = (
     (0, b"#?RADIANCE", UnreadFormat("Radiance HDR (floating-point values)", _SCALE)),
     (0, b"SIMPLE  =", UnreadFormat("FITS", _SCALE)),
     (0, b"NRRD000", UnreadFormat("NRRD", _SCALE)),
-    (344, b"n+1\0", UnreadFormat("NIfTI", "save its slices as PNG of 8 or 16 bits")),
+    (344, b"n+1\0", _NIFTI),
+    (4, b"n+2\0", _NIFTI),
     (0, b"PF\n", UnreadFormat("PFM (floating-point values)", _SCALE)),
     (0, b"Pf\n", UnreadFormat("PFM (floating-point values)", _SCALE)),
     (0, b"P7\n", UnreadFormat("PAM", _CONVERT)),
@@ -88,12 +95,14 @@ _SIGNATURES: tuple[tuple[int, bytes, UnreadFormat], ...] = (
 
 
 def unread_format(content: bytes) -> UnreadFormat | None:
-    """Return the format that the first bytes of a file announce if it is known but not read.
+    """Return the format that the first bytes of a file announce if it is known but not read, also behind gzip.
 
     Example:
         >>> str(unread_format(b"8BPS..."))
         'a Photoshop file (PSD) is not read; convert it to PNG or JPEG'
     """
+    if content.startswith(_GZIP):
+        content = _decompressed_head(content)
     for offset, signature, found in _SIGNATURES:
         if content.startswith(signature, offset):
             return found
@@ -101,6 +110,14 @@ def unread_format(content: bytes) -> UnreadFormat | None:
     if head.startswith(b"<svg") or (head.startswith((b"<?xml", b"<!--", b"<!DOCTYPE svg")) and b"<svg" in head):
         return _SVG
     return _unread_tiff(content) if content[:4] in (b"II*\0", b"MM\0*") else None
+
+
+def _decompressed_head(content: bytes) -> bytes:
+    """Return the first bytes of what gzip compressed; nothing if they are damaged."""
+    try:
+        return zlib.decompressobj(wbits=31).decompress(content[:_HEAD], _HEAD)
+    except zlib.error:
+        return b""
 
 
 def has_image_suffix(path: str) -> bool:

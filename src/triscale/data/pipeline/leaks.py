@@ -74,8 +74,12 @@ def of_groups(leaks: tuple[Leak, ...]) -> tuple[Leak, ...]:
     return tuple(leak for leak in leaks if leak.match == "group")
 
 
-def refuse_leaks(split: Split, leaks: tuple[Leak, ...]) -> None:
+def refuse_leaks(root: str, leaks: tuple[Leak, ...]) -> None:
     """Check that no image is certainly in two splits, and no group.
+
+    Args:
+        root: The folder of the images, for messages.
+        leaks: The leaks that were found.
 
     Raises:
         DataError: There are such images; the message names the first few.
@@ -85,13 +89,13 @@ def refuse_leaks(split: Split, leaks: tuple[Leak, ...]) -> None:
     if copies:
         are, them = ("image is a copy", "it") if len(copies) == 1 else ("images are copies", "them")
         raise DataError(
-            f"{len(copies)} test or validation {are} of training or validation images in {split.root}: "
+            f"{len(copies)} test or validation {are} of training or validation images in {root}: "
             f"{describe(copies)}; remove {them} from one of the splits, or accept {them} with --allow-leak"
         )
     if grouped:
         are, them = ("image is", "it") if len(grouped) == 1 else ("images are", "them")
         raise DataError(
-            f"{len(grouped)} test or validation {are} of a group that has images in an earlier split of {split.root} "
+            f"{len(grouped)} test or validation {are} of a group that has images in an earlier split of {root} "
             f"too: {describe(grouped)}; keep each group in one split, or accept {them} with --allow-leak"
         )
 

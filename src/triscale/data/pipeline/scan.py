@@ -50,6 +50,7 @@ def scan(
     progress: Callable[[int, int], None] | None = None,
     options: DataOptions = DEFAULT_DATA,
     strict: bool = True,
+    uses_splits: bool = True,
 ) -> Scan:
     """Find the images of a dataset and decode each of them completely.
 
@@ -72,6 +73,8 @@ def scan(
         progress: Called in this thread with the number of files done and the total.
         options: How the data set is read, and what is tolerated.
         strict: Whether problems that stop a training are raised; otherwise they are listed in the result.
+        uses_splits: Whether the given splits are those of the training. Folds divide the images anew, so that notes on
+            what a split lacks would be wrong.
 
     Raises:
         DataError: The dataset is missing or unreadable, or has no images; if ``strict``, also: it has fewer than two
@@ -122,6 +125,7 @@ def scan(
     require_readable(layout, bad, others)
     problems += bad_file_problems(_without(layout, others), bad, bad_of_class, options)
     _stop(problems, strict=strict)
+    missing = missing_classes(layout, classes) if uses_splits else []
     ranges = [(image.path, ValueRange(image.lowest, image.highest)) for images in good.values() for image in images]
     highest = max((values.highest for _, values in ranges), default=0)
     found_scan = Scan(
@@ -130,7 +134,7 @@ def scan(
         bad=tuple(bad),
         bit_depth=options.bit_depth or (bit_depth_of(highest) if highest else 16),
         channels=channels,
-        notes=(*layout.notes, *_notes(layout, classes, others), *depth_notes(ranges, options)),
+        notes=(*layout.notes, *ignored_files(others), *missing, *depth_notes(ranges, options)),
         **{role: tuple(images) for role, images in good.items()},
     )
     problems += count_problems(layout.root, found_scan.counts, layout, trained, options)
@@ -144,11 +148,6 @@ def _stop(problems: list[str], *, strict: bool) -> None:
         return
     more = f" ({len(problems) - 1} more: triscale data check lists all)" if len(problems) > 1 else ""
     raise DataError(problems[0] + more)
-
-
-def _notes(layout: Layout, classes: tuple[str, ...], others: list[OtherFile]) -> list[str]:
-    """Return a sentence for what is ignored or missing, and stops no training."""
-    return [*ignored_files(others), *missing_classes(layout, classes)]
 
 
 def _without(layout: Layout, others: list[OtherFile]) -> Layout:

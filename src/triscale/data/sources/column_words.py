@@ -41,5 +41,7 @@ LABEL_WORDS = _words(_LABELS)
 """Names of columns of labels."""
 SPLIT_WORDS = _words(_SPLITS)
 """Names of columns of splits."""
+FLAG_WORDS = _words("is_valid is_val is_validation")
+"""Names of columns that say of each image whether it is for validation, as fastai has them."""
 GROUP_WORDS = _words(_GROUPS)
 """Names of columns of groups, such as patients, which are used only if asked for."""

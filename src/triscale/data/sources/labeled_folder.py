@@ -4,6 +4,7 @@
 
     train.csv  train/1.jpg ...  test/ ...          metadata.csv  1.jpg ...
     train.csv  test.csv  images/1.jpg ...          train/metadata.jsonl  train/1.jpg ...  test/metadata.jsonl ...
+                                                   train/_classes.csv  train/1.jpg ...  valid/_classes.csv ...
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from triscale.data.images.other_formats import may_be_image
 from triscale.data.options import DEFAULT_DATA, DataOptions
-from triscale.data.sources.manifest import ManifestRow, is_manifest, layout_of, read_rows, read_table
+from triscale.data.sources.manifest import ManifestRow, ManifestRows, is_manifest, layout_of, read_rows, read_table
 from triscale.data.sources.raw_table import quoted
 from triscale.data.sources.shards import is_shards, role_in_filename
 from triscale.data.sources.source import Layout, entries
@@ -29,6 +30,8 @@ _MAX_FILES = 1000
 """Number of files of a folder among which an image is looked for."""
 _ORDER: tuple[Role, ...] = ("train", "val", "test")
 _METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+_ONE_HOT = ("_classes.csv", "classes.csv")
+"""Names that Roboflow gives the tables of its splits; others use them for lists of classes."""
 _SURE = (".csv", ".tsv", ".jsonl")
 """Suffixes of files that are hardly anything but tables."""
 
@@ -51,7 +54,7 @@ def find_labeled_folder(root: Path, options: DataOptions = DEFAULT_DATA) -> Layo
     root = _descend(root.absolute())
     if is_tables(root) or is_shards(root):
         return None
-    by_split = _metadata_of_splits(root)
+    by_split = _metadata_of_splits(root, options)
     tables = _tables(root)
     if not (by_split or tables) or (not options.for_tables and has_class_folders(root)):
         return None
@@ -125,8 +128,7 @@ def _read_together(root: Path, tables: dict[Role, Path], options: DataOptions, n
     split: dict[Role, Role | None] = {role: role for role in tables}
     if len(tables) == 1:
         split = dict.fromkeys(tables)
-    for role, file in tables.items():
-        manifest = read_rows(file, options, split[role])
+    for file, manifest in _read_alike(tables, split, options):
         notes += manifest.notes
         for row in manifest.rows:
             path = Path(os.path.normpath(file.parent / row.path))
@@ -134,6 +136,19 @@ def _read_together(root: Path, tables: dict[Role, Path], options: DataOptions, n
             rows.append(row._replace(path=inside))
     _refuse_shared(root, rows)
     return layout_of(root, rows, tuple(notes), str(root))
+
+
+def _read_alike(
+    tables: dict[Role, Path], split: dict[Role, Role | None], options: DataOptions
+) -> list[tuple[Path, ManifestRows]]:
+    """Read the tables of splits; all with any number of labels if one has images with several."""
+    found: list[tuple[Path, ManifestRows]] = []
+    for role, file in tables.items():
+        manifest = read_rows(file, options, split[role])
+        found.append((file, manifest))
+        if not options.is_multi_label and any(isinstance(row.label, tuple) for row in manifest.rows):
+            return _read_alike(tables, split, options.replace(multi_label=True))
+    return found
 
 
 def _refuse_shared(root: Path, rows: list[ManifestRow]) -> None:
@@ -145,8 +160,8 @@ def _refuse_shared(root: Path, rows: list[ManifestRow]) -> None:
             )
 
 
-def _metadata_of_splits(root: Path) -> dict[Role, Path]:
-    """Return the metadata file in each split folder, as Hugging Face ImageFolder has it."""
+def _metadata_of_splits(root: Path, options: DataOptions) -> dict[Role, Path]:
+    """Return the table in each split folder, as Hugging Face ImageFolder and Roboflow have it."""
     found: dict[Role, Path] = {}
     for name in entries(root)[0]:
         role = role_of(name)
@@ -156,6 +171,9 @@ def _metadata_of_splits(root: Path) -> dict[Role, Path]:
         for file in _METADATA:
             if file in files:
                 found.setdefault(role[0], root / name / file)
+        for file in _ONE_HOT:
+            if file in files and role[0] not in found and _is_labeled(root / name / file, options):
+                found[role[0]] = root / name / file
     return found if "train" in found else {}
 
 

@@ -113,7 +113,7 @@ def read_rows(file: Path, options: DataOptions = DEFAULT_DATA, role: Role | None
     images = [NamedImage(place, text) for place, text in zip(places, table.column(columns.path), strict=True)]
     found, path_notes = paths.resolve(images)
     labels, label_notes = _labels(table, columns, options)
-    splits = table.column(columns.split) if columns.split is not None and role is None else [""] * len(places)
+    splits = columns.splits(table) if role is None else [""] * len(places)
     groups = [""] * len(places) if columns.group is None else _groups(file, places, table.column(columns.group))
     rows = [
         ManifestRow(place, path, label, role or _role(file, place, split), group)

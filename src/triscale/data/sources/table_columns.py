@@ -6,12 +6,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from triscale.data.options import DataOptions
-from triscale.data.sources.column_words import GROUP_WORDS, LABEL_WORDS, PATH_WORDS, SPLIT_WORDS, normalized_name
+from triscale.data.sources.column_words import (
+    FLAG_WORDS,
+    GROUP_WORDS,
+    LABEL_WORDS,
+    PATH_WORDS,
+    SPLIT_WORDS,
+    normalized_name,
+)
 from triscale.data.sources.raw_table import RawTable, quoted
 from triscale.data.sources.split_folders import ROLE_WORDS
 from triscale.errors import DataError, nearest
 
 _SAMPLE = 200
+_FLAGS = dict.fromkeys(("false", "0", "0.0"), "train") | dict.fromkeys(("true", "1", "1.0"), "val")
+"""The split that a column such as is_valid gives an image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +31,7 @@ class TableColumnIndices:
         path: The column of paths or ids.
         label: The column of labels; None if ``one_hot`` is given.
         split: The column of splits, if there is one.
+        is_flag: Whether that column says whether an image is for validation, instead of naming its split.
         one_hot: Columns of zeros and ones, one for each class.
         group: The column of groups, if an option names one.
         notes: A sentence for everything that was concluded from unusual names.
@@ -33,6 +43,14 @@ class TableColumnIndices:
     one_hot: tuple[int, ...] = ()
     group: int | None = None
     notes: tuple[str, ...] = ()
+    is_flag: bool = False
+
+    def splits(self, table: RawTable) -> list[str]:
+        """Return the name of the split of each row; empty without a column of splits."""
+        if self.split is None:
+            return [""] * len(table.rows)
+        values = table.column(self.split)
+        return [_FLAGS[value.lower()] for value in values] if self.is_flag else values
 
 
 def choose_columns(table: RawTable, options: DataOptions, is_image: Callable[[str], bool]) -> TableColumnIndices:
@@ -58,6 +76,12 @@ def choose_columns(table: RawTable, options: DataOptions, is_image: Callable[[st
     notes: list[str] = []
     if split is None:
         split = _find_split(table, {path, label, group}, notes)
+    is_flag = split is not None and _is_flag(table, split)
+    if is_flag and split is not None:
+        notes.append(
+            f"the column {table.columns[split]} of {table.file.name} "
+            "is the split: true or 1 is val, false or 0 is train"
+        )
     if path is None:
         path = _find_path(table, {label, split, group}, is_image)
     one_hot: tuple[int, ...] = ()
@@ -78,7 +102,7 @@ def choose_columns(table: RawTable, options: DataOptions, is_image: Callable[[st
         notes.insert(0, _describe(table, used))
     if options.group is None and options.group_regex is None and options.group_by is None:
         notes += _suggest_groups(table, {path, label, split, *one_hot})
-    return TableColumnIndices(path, label, split, one_hot, group, tuple(notes))
+    return TableColumnIndices(path, label, split, one_hot, group, tuple(notes), is_flag)
 
 
 def find_columns(names: list[str]) -> tuple[list[str], list[str]]:
@@ -149,12 +173,25 @@ def _find_split(table: RawTable, taken: set[int | None], notes: list[str]) -> in
     usable = [index for index in found if any(value.lower() in ROLE_WORDS for value in table.column(index))]
     if len(usable) > 1:
         _refuse_several(table, usable, "split")
+    flags = [index for index in _named(table, taken, FLAG_WORDS) if _is_flag(table, index)]
+    if not usable and len(flags) == 1:
+        return flags[0]
     if not usable and found:
         notes.append(
             f"the column {quoted([table.columns[index] for index in found])} is not used as split, since it does not "
             f"hold train, val and test"
         )
     return usable[0] if usable else None
+
+
+def _is_flag(table: RawTable, index: int) -> bool:
+    """Return whether a column has the name and the values of a flag for validation, both of them."""
+    values = {value.lower() for value in table.column(index)}
+    return (
+        normalized_name(table.columns[index]) in FLAG_WORDS
+        and values <= _FLAGS.keys()
+        and len({_FLAGS[value] for value in values}) > 1
+    )
 
 
 def _are_splits(table: RawTable, index: int) -> bool:

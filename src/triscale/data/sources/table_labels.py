@@ -230,8 +230,9 @@ def _refuse_several(file: Path, places: Sequence[str], labels: Sequence[str], no
         combined = _combinations(counts, compound, mark)
         if combined and 2 * len(combined) >= len(compound):
             _raise_several(file, places, labels, combined, mark)
-        if combined or mark in _HARD:
-            example = (combined or compound)[0]
+        doubtful = [] if combined or mark in _HARD or mark in ("_", "-") else _nested(counts, compound, mark)[1]
+        if combined or doubtful or mark in _HARD:
+            example = (combined or doubtful or compound)[0]
             notes.append(f'{file.name}: labels with {name}, such as "{example}", are used as classes of their own')
 
 
@@ -256,7 +257,7 @@ def _combinations(counts: Counter[str], compound: list[str], mark: str) -> list[
             [
                 *by_single,
                 *_permuted(compound, mark),
-                *(_nested(compound, mark) if vocabulary <= len(counts) + 1 else []),
+                *_certainly_nested(counts, compound, mark),
             ]
         )
     )
@@ -280,19 +281,36 @@ def _permuted(compound: list[str], mark: str) -> list[str]:
     return compound if is_ring else twins
 
 
-def _nested(compound: list[str], mark: str) -> list[str]:
+def _nested(counts: Counter[str], compound: list[str], mark: str) -> tuple[list[str], list[str]]:
     """Return labels of several words that several others contain and extend, and those others.
 
     ``clear primary`` is contained in ``clear primary road`` and ``clear primary water``. Names of species that end with
-    that of their genus (``sea lion``, ``california sea lion``) are no sign.
+    that of their genus (``sea lion``, ``california sea lion``) are no sign, nor are labels with many words.
     """
     parts = {label: _parts(label, mark) for label in compound}
-    found = []
+    single = {label for label in counts if label not in parts}
+    if len(single.union(*parts.values())) > len(counts) + 1:
+        return [], []
+    inner: list[str] = []
+    outer: dict[str, None] = {}
     for label, words in parts.items():
         wider = [other for other, others in parts.items() if set(words) < set(others)]
         if len(wider) > 1 and any(parts[other][-len(words) :] != words for other in wider):
-            found += [label, *wider]
-    return found
+            inner.append(label)
+            outer |= dict.fromkeys(wider)
+    return inner, list(outer)
+
+
+def _certainly_nested(counts: Counter[str], compound: list[str], mark: str) -> list[str]:
+    """Return nested labels if they are several, or share words with labels that they are not within.
+
+    ``golden retriever``, ``golden retriever puppy`` and ``golden retriever adult`` may be classes. The words of ``clear
+    primary`` are in ``haze primary`` too, without each other, as those of combined labels are.
+    """
+    inner, outer = _nested(counts, compound, mark)
+    words = {word for label in inner for word in _parts(label, mark)}
+    shared = any(words & set(_parts(label, mark)) for label in compound if label not in (*inner, *outer))
+    return [*inner, *outer] if len(inner) > 1 or shared else []
 
 
 def _shell(mark: str) -> str:

@@ -26,7 +26,7 @@ _MAX_FOLDERS = 200
 
 _HOW = {
     "slashes": "backslashes in paths are read as /",
-    "case": "some file names are spelled with other case than in the table",
+    "case": "some names of files or folders are spelled with other case than in the table",
     "suffix": "names without suffix are completed with that of the image",
     "file": "file:// addresses are read as paths",
 }
@@ -58,6 +58,7 @@ class ImagePaths:
     image_folder: str | None = None
     role: Role | None = None
     _listed: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    _similar: dict[str, list[Path]] = field(default_factory=dict)
     _usual: list[list[Path]] = field(default_factory=list)
 
     @property
@@ -177,31 +178,63 @@ class ImagePaths:
         return self._find_similar(folder / text, how, image)
 
     def _find_similar(self, path: Path, how: str, image: NamedImage) -> _Match | None:
-        """Return the image file with the same stem, or the same name in other case."""
-        listed = self._names_in(path.parent)
-        if may_be_image(path.name):
-            names, how = [name for name in listed.get(path.name.lower(), []) if name != path.name], f"{how}case"
-        else:
-            fitting = listed.get(f"{path.name.lower()}.", [])
-            exact = [name for name in fitting if name.rpartition(".")[0] == path.name]
-            fitting = exact or fitting
-            # An array beside a picture of the same name holds something else about it.
-            names = [name for name in fitting if not is_named_as_array(name)] or fitting
-            how = f"{how}suffix"
-        if len(names) > 1:
+        """Return the image file with the same stem, or the same name in other case; so for the names of folders."""
+        found: list[tuple[Path, str]] = []
+        for folder in self._folders_like(path.parent):
+            names = self._names_like(folder, path.name)
+            if len(names) > 1:
+                raise DataError(
+                    f"{image.text} ({image.place} of {self.file}) fits {' and '.join(names)} in {folder}; give names "
+                    f"with their suffixes"
+                )
+            found += [(folder, name) for name in names]
+        if len(found) > 1:
+            fitting = " and ".join(str(folder / name) for folder, name in found)
             raise DataError(
-                f"{image.text} ({image.place} of {self.file}) fits {' and '.join(names)} in {path.parent}; give names "
-                f"with their suffixes"
+                f"{image.text} ({image.place} of {self.file}) fits {fitting}; give names in the case of their folders"
             )
-        return _Match(str(path.parent / names[0]), how) if names else None
+        if not found:
+            return None
+        ((folder, name),) = found
+        if not may_be_image(path.name):
+            how += "suffix "
+        if folder != path.parent or may_be_image(path.name):
+            how += "case"
+        return _Match(str(folder / name), how)
+
+    def _names_like(self, folder: Path, wanted: str) -> list[str]:
+        """Return the image files in a folder with the same stem, or the same name in any case, the same case first."""
+        listed = self._names_in(folder)
+        if may_be_image(wanted):
+            names = listed.get(wanted.lower(), [])
+            return [name for name in names if name == wanted] or names
+        fitting = listed.get(f"{wanted.lower()}.", [])
+        fitting = [name for name in fitting if name.rpartition(".")[0] == wanted] or fitting
+        # An array beside a picture of the same name holds something else about it.
+        return [name for name in fitting if not is_named_as_array(name)] or fitting
+
+    def _folders_like(self, folder: Path) -> list[Path]:
+        """Return a folder if it exists, otherwise those whose names differ from it in nothing but case."""
+        if os.path.isdir(folder) or folder.parent == folder:  # noqa: PTH112 - pathlib raises where a name is too long
+            return [folder]
+        key = str(folder)
+        if key not in self._similar:
+            self._similar[key] = [
+                below
+                for parent in self._folders_like(folder.parent)
+                for below in _folders_in(parent, most=None)
+                if below.name.lower() == folder.name.lower()
+            ]
+        return self._similar[key]
 
     def _exists(self, folder: Path, text: str) -> bool:
         path = folder / text.replace("\\", "/")
         if os.path.isfile(path):  # noqa: PTH113
             return True
         return any(
-            name.rpartition(".")[0] == path.name
-            for name in self._names_in(path.parent).get(f"{path.name.lower()}.", [])
+            may_be_image(path.name) or name.rpartition(".")[0] == path.name
+            for parent in self._folders_like(path.parent)
+            for name in self._names_like(parent, path.name)
         )
 
     def _names_in(self, folder: Path) -> dict[str, list[str]]:
@@ -283,8 +316,8 @@ def _inner(folder: Path) -> Path:
     return folder / folders[0] if len(folders) == 1 and not files else folder
 
 
-def _folders_in(folder: Path) -> list[Path]:
+def _folders_in(folder: Path, most: int | None = _MAX_FOLDERS) -> list[Path]:
     try:
-        return [folder / name for name in entries(folder)[0][:_MAX_FOLDERS]]
-    except DataError:
+        return [folder / name for name in entries(folder)[0][:most]]
+    except (DataError, ValueError):
         return []

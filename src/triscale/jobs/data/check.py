@@ -114,6 +114,7 @@ def check(
     *,
     options: DataOptions = DEFAULT_DATA,
     out: Path | None = None,
+    allow_leak: bool = False,
 ) -> SetCheck:
     """Scan a data set, find duplicates and leaks, and warn about problems.
 
@@ -122,6 +123,7 @@ def check(
         context: Progress and stop flag.
         options: How the images are read, and what is tolerated.
         out: Folder for the record and a contact sheet, created if necessary; must not be inside the images.
+        allow_leak: Whether images that are certainly in two splits are listed, but no problem.
 
     Returns:
         The result, also saved in ``out``.
@@ -134,7 +136,7 @@ def check(
         refuse_output_in_images(out, images)
     stopped = "stopped while scanning the images; nothing was written"
     scanned = scan_with_progress(images, context, stopped, options, strict=False)
-    result = summarize(scanned, find_duplicates(scanned))
+    result = summarize(scanned, find_duplicates(scanned), allow_leak=allow_leak)
     if out is not None:
         try:
             write_atomic(out / SHEET, contact_sheet(scanned))
@@ -144,11 +146,12 @@ def check(
     return result
 
 
-def summarize(scanned: Scan, copies: Duplicates) -> SetCheck:
-    """Return the check of a scanned data set with its duplicates."""
+def summarize(scanned: Scan, copies: Duplicates, *, allow_leak: bool = False) -> SetCheck:
+    """Return the check of a scanned data set with its duplicates; leaks are problems unless they are allowed."""
     images = [image for of_role in scanned.by_role.values() for image in of_role]
     by_area = sorted(images, key=lambda image: (image.width * image.height, image.width, image.path))
     sides = scanned.sides
+    leaks = find_leaks_between(scanned.train, scanned.val, scanned.test, copies, scanned.groups)
     result = SetCheck(
         root=scanned.root,
         splits=tuple(scanned.by_role),
@@ -167,11 +170,11 @@ def summarize(scanned: Scan, copies: Duplicates) -> SetCheck:
         formats=dict(Counter(image.format for image in images).most_common()),
         bad=scanned.bad,
         copies=copies,
-        leaks=find_leaks_between(scanned.train, scanned.val, scanned.test, copies, scanned.groups),
+        leaks=leaks,
         groups=summarize_groups(scanned),
         contradictions=contradictions(scanned, copies),
         notes=scanned.notes,
-        problems=(*scanned.problems, *_split_problems(scanned, copies)),
+        problems=(*scanned.problems, *_split_problems(scanned, copies, leaks, allow_leak=allow_leak)),
         warnings=(),
         images={role: len(of_role) for role, of_role in scanned.by_role.items()},
         multi_label=scanned.multi_label,
@@ -180,18 +183,28 @@ def summarize(scanned: Scan, copies: Duplicates) -> SetCheck:
     return result.replace(warnings=(*warnings_about_names(scanned), *_warnings(result)))
 
 
-def _split_problems(scanned: Scan, copies: Duplicates) -> list[str]:
-    """Return what a training refuses after the scan: too few images to split, and leaks."""
+def _split_problems(scanned: Scan, copies: Duplicates, given: tuple[Leak, ...], *, allow_leak: bool) -> list[str]:
+    """Return what a training refuses after the scan: too few images to split, and leaks.
+
+    Images that cannot be split are still examined for leaks between the splits that are given.
+    """
+    problems: list[str] = []
+    leaks = given
     try:
-        split = make_split(scanned, duplicates=copies)
-        refuse_leaks(split, find_leaks(split, copies, scanned.groups))
+        leaks = find_leaks(make_split(scanned, duplicates=copies), copies, scanned.groups)
     except DataError as error:
-        return [str(error)]
+        problems.append(str(error))
     except ValueError:
         if not scanned.problems:
             raise
         # images that have problems already may be impossible to split, which says nothing new
-    return []
+    if allow_leak:
+        return problems
+    try:
+        refuse_leaks(scanned.root, leaks)
+    except DataError as error:
+        problems.append(str(error))
+    return problems
 
 
 def _warnings(result: SetCheck) -> list[str]:

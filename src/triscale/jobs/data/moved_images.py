@@ -105,7 +105,9 @@ def compare_images(run: RunFolder, images: str, context: ExecutionContext) -> tu
         Interrupted: ``context.should_stop`` returned true.
     """
     spec = run.spec
-    scanned = scan_with_progress(images, context, STOPPED, spec.request.data, strict=False)
+    scanned = scan_with_progress(
+        images, context, STOPPED, spec.request.data, strict=False, uses_splits=spec.request.fold is None
+    )
     return str(_compare(run.split, scanned, _classes_of(spec, scanned), known_contents(run))), scanned
 
 

@@ -20,6 +20,7 @@ def scan_with_progress(
     options: DataOptions = DEFAULT_DATA,
     *,
     strict: bool = True,
+    uses_splits: bool = True,
 ) -> Scan:
     """Scan a data set and report progress.
 
@@ -29,6 +30,7 @@ def scan_with_progress(
         stopped: Message of the exception if the scan is stopped.
         options: How the data set is read, and what is tolerated.
         strict: Whether problems that stop a training are raised; otherwise the result lists them.
+        uses_splits: Whether the given splits are those of the training, as in :func:`triscale.data.pipeline.scan.scan`.
 
     Returns:
         The scan.
@@ -46,7 +48,7 @@ def scan_with_progress(
         context.progress.advance(done)
 
     context.progress.begin("scan")
-    scanned = scan(images, progress=on_files, options=options, strict=strict)
+    scanned = scan(images, progress=on_files, options=options, strict=strict, uses_splits=uses_splits)
     for note in (*scanned.notes, *(warnings_about_names(scanned) if strict else ())):
         context.progress.note(note)
     return scanned

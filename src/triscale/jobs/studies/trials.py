@@ -263,7 +263,7 @@ def prepare_split(
             "image: train networks one by one instead, with triscale train"
         )
     if not options.allow_leak:
-        refuse_leaks(split, find_leaks(split, copies, scanned.groups))
+        refuse_leaks(split.root, find_leaks(split, copies, scanned.groups))
     if len(split.val) < MIN_HELD_OUT:
         raise DataError(_too_few_message(split))
     split = split.replace(train=subsample(split.train, request.share, request.split_seed))

@@ -6,12 +6,13 @@ import statistics
 from typing import ClassVar
 
 from triscale.data.checks.duplicates import find_duplicates
+from triscale.data.pipeline.leaks import find_leaks
 from triscale.jobs.core.networks import cost_of
 from triscale.jobs.core.run import Request
 from triscale.jobs.data.scanning import scan_with_progress
 from triscale.jobs.training.disk_space import needed_bytes
 from triscale.jobs.training.memory import step_memory
-from triscale.jobs.training.prepare import requested_split
+from triscale.jobs.training.prepare import notes_on_images, requested_split
 from triscale.jobs.training.settle import Conditions, settle
 from triscale.jobs.training.speed import measure_speed
 from triscale.jobs.training.train import repeat_small_dataset
@@ -63,8 +64,14 @@ def estimate_training(
         UserError: Invalid input, as in :func:`triscale.jobs.training.prepare.prepare`.
         Interrupted: ``context.should_stop`` returned true.
     """
-    scanned = scan_with_progress(request.images, context, "stopped; nothing was written", request.data)
-    split = requested_split(request, scanned, find_duplicates(scanned))
+    scanned = scan_with_progress(
+        request.images, context, "stopped; nothing was written", request.data, uses_splits=request.fold is None
+    )
+    copies = find_duplicates(scanned)
+    split = requested_split(request, scanned, copies)
+    leaks = find_leaks(split, copies, scanned.groups)
+    for sentence in notes_on_images(request, scanned, split, copies, leaks, listed_in="triscale data check"):
+        context.progress.note(sentence)
     request, network, _ = settle(request, split, context, conditions or Conditions(offline=True, warns=False))
     recipe, cost = request.recipe, cost_of(network)
     speed = measure_speed(network, request, repeat_small_dataset(split, recipe), context)

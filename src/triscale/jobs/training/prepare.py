@@ -75,17 +75,16 @@ def prepare(
         context,
         "stopped while scanning the images; run the same command again to restart the scan",
         request.data,
+        uses_splits=request.fold is None,
     )
     copies = find_duplicates(scanned)
     split = requested_split(request, scanned, copies)
     check_split(split)
     leaks = find_leaks(split, copies, scanned.groups)
     if not allow_leak:
-        refuse_leaks(split, leaks)
-    for sentence in _notes_on_images(run, scanned, split, copies, leaks):
+        refuse_leaks(split.root, leaks)
+    for sentence in notes_on_images(request, scanned, split, copies, leaks, listed_in=run.data_file.name):
         context.progress.note(sentence)
-    if (note := flip_note(request.recipe, split.classes)) is not None:
-        context.progress.note(note)
     is_scaled = request.budget is not None or (
         isinstance(request.network, CustomNetwork) and (request.network.depth, request.network.width) != (1, 1)
     )
@@ -125,15 +124,22 @@ def prepare(
     return spec
 
 
-def _notes_on_images(
-    run: RunFolder, scanned: Scan, split: Split, copies: Duplicates, leaks: tuple[Leak, ...]
+def notes_on_images(
+    request: Request, scanned: Scan, split: Split, copies: Duplicates, leaks: tuple[Leak, ...], *, listed_in: str
 ) -> list[str]:
-    """Return a sentence for everything about the images that may surprise: bad files, copies, leaks, groups."""
+    """Return a sentence for everything about the images that may surprise: bad files, copies, leaks, groups, mirroring.
+
+    Args:
+        request: The request of the run.
+        scanned: The images.
+        split: Their split.
+        copies: Their duplicates.
+        leaks: Duplicates in different splits.
+        listed_in: What lists the bad files.
+    """
     notes = []
     if scanned.bad:
-        notes.append(
-            f"{len(scanned.bad)} files cannot be read as images and are skipped; {run.data_file.name} lists them"
-        )
+        notes.append(f"{len(scanned.bad)} files cannot be read as images and are skipped; {listed_in} lists them")
     num_copies, grouped = count_duplicates(copies, leaks), of_groups(leaks)
     if num_copies or len(leaks) > len(grouped):
         notes.append(
@@ -148,6 +154,8 @@ def _notes_on_images(
     if conflicts:
         what = "copies with different labels" if scanned.multi_label else "images in more than one class"
         notes.append(f"{what}: {len(conflicts)}, such as {' and '.join(conflicts[0][:2])}; keep one copy of each")
+    if (note := flip_note(request.recipe, split.classes)) is not None:
+        notes.append(note)
     return notes
 
 
