@@ -93,8 +93,8 @@ def reusing_map_memory() -> Iterator[MapMemory]:
     Example:
         >>> with reusing_map_memory() as memory:
         ...     for _ in range(3):
-        ...         _ = empty_map((16, 112, 112, 32), torch.float32)
-        ...     memory.free_bytes // 2**20  # of two: the third took the first one's
+        ...         maps = empty_map((16, 112, 112, 32), torch.float32)
+        ...     memory.free_bytes // 2**20  # of one: the third took the memory of the first
         24
     """
     memory = MapMemory()

@@ -73,7 +73,7 @@ def scan(
         progress: Called in this thread with the number of files done and the total.
         options: How the data set is read, and what is tolerated.
         strict: Whether problems that stop a training are raised; otherwise they are listed in the result.
-        uses_splits: Whether the given splits are those of the training. Folds divide the images anew, so that notes on
+        uses_splits: Whether the given splits are those of the training. Folds divide the images again, so that notes on
             what a split lacks would be wrong.
 
     Raises:
