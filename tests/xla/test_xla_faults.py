@@ -23,7 +23,7 @@ from xla.process import EPOCHS, STEPS
 pytestmark = pytest.mark.process
 
 SCRIPT = Path(__file__).with_name("process.py")
-KILLS = size(3, 200)
+KILLS = size(1, 200)
 CALLS = size(1, 12)
 """Killed at so many calls of each kind, evenly spaced over those of a whole training."""
 DAMAGES = size(1, 30)

@@ -131,6 +131,7 @@ def test_killed_command_resumes_to_the_same_weights(images, small_file, tmp_path
 
 
 @pytest.mark.process
+@pytest.mark.stress  # one that is preempted does below
 def test_two_hosts_give_the_weights_of_one(images, small_file, tmp_path, whole):
     out = tmp_path / "run"
     launcher = ("torch.distributed.run", "--nproc-per-node", "2", "-m")
