@@ -196,12 +196,37 @@ def print_table(rows: list[dict[str, Any]], order: list[str]) -> None:
     families = list(FAMILIES)
     for row in sorted(rows, key=lambda one: (order.index(one["key"][0]), families.index(one["key"][1]))):
         print(line(row))
+    print_engines(rows)
     done = {tuple(row["key"]) for row in rows}
     for name in order:
         for family in FAMILIES:
             missing = [ENGINES[engine].title for engine in QUANTIZED_BY if (name, family, engine) not in done]
             if missing:
                 print(f"not done: {name}, {family}: {', '.join(missing)}")
+
+
+def print_engines(rows: list[dict[str, Any]]) -> None:
+    """Print what the files of each engine lose and gain."""
+    print("\nby engine: rows, refused; mean points lost (range); medians of size and time (ranges)")
+    lost_all: list[Quantized] = []
+    for engine in QUANTIZED_BY:
+        of_engine = [row for row in rows if row["key"][2] == engine]
+        kept = [row for row in of_engine if "refusal" not in row]
+        if not kept:
+            continue
+        records = [Quantized.from_json(json.dumps(row["quantized"])) for row in kept]
+        lost_all += records
+        lost = [record.lost_points for record in records]
+        sizes, times = [row["size_ratio"] for row in kept], [row["speedup"][0] for row in kept]
+        print(
+            f"{ENGINES[engine].title:<13} {len(of_engine)}, {len(of_engine) - len(kept)}; "
+            f"{np.mean(lost):+.2f} ({min(lost):+.2f} to {max(lost):+.2f}); "
+            f"size / {np.median(sizes):.2f} ({min(sizes):.2f}-{max(sizes):.2f}), "
+            f"time / {np.median(times):.2f} ({min(times):.2f}-{max(times):.2f})"
+        )
+    within = sum(record.lost_points <= record.bound_points for record in lost_all)
+    certain = sum(record.lost_low > record.bound_points for record in lost_all)
+    print(f"{len(rows)} rows, {len(lost_all)} files: {within} within the bound, {certain} certainly beyond it\n")
 
 
 if __name__ == "__main__":

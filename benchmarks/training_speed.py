@@ -55,7 +55,6 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--compiled", action="store_true", help="torch.compile as well; minutes on a CPU")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), nargs="+", default=["float32"])
-    parser.add_argument("--result", type=Path, default=RESULT, help="the file to write")
     parser.add_argument("--frozen-norms", action="store_true", help="batch norm with its running statistics")
     parser.add_argument("--peak-of", choices=tuple(NETWORKS), help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -82,7 +81,14 @@ def main() -> None:
     lines[-1] += f" at the end; took {time.perf_counter() - started:.0f} s"
     text = "\n".join(lines) + "\n"
     print(text, end="")
-    given.result.write_text(text, encoding="utf-8")
+    result_file(given).write_text(text, encoding="utf-8")
+
+
+def result_file(given: argparse.Namespace) -> Path:
+    """Return the file of the results, named by what is not the default."""
+    parts = {"bfloat16": "bfloat16" in given.precision, "frozen_norms": given.frozen_norms}
+    parts[f"{given.threads}_threads"] = given.threads > 1
+    return RESULT.with_stem("_".join([RESULT.stem, *(name for name, used in parts.items() if used)]))
 
 
 def described(given: argparse.Namespace) -> list[str]:

@@ -1,8 +1,8 @@
 """Memory of feature maps that is used again, instead of new pages from the system for each map.
 
 A C library returns large blocks to the system as soon as they are freed. The next map of that size then gets new pages,
-which the system fills with zeros one by one: a tenth of the time of a training step of EfficientNet-B0 at 224 pixels.
-Inside :func:`reusing_map_memory`, a block whose map has been freed is kept for the next map of about its size.
+which the system fills with zeros one by one: a good part of the time of a training step with large maps. Inside
+:func:`reusing_map_memory`, a block whose map has been freed is kept for the next map of about its size.
 """
 
 from __future__ import annotations

@@ -250,7 +250,7 @@ def _refuse_doubtful(root: str, below: dict[str, tuple[list[str], list[str]]]) -
 def _split_names(root: str, folders: list[str]) -> list[str]:
     """Refuse folders whose names are those of classes with a split, such as ``cat_train`` and ``cat_test``.
 
-    A single name with one split is a class: a bullet train. Where other folders lie beside such names, they may all be
+    A single name with one split is a class: a bullet train. Where there are other folders too, they may all be
     classes, which a note says.
 
     Raises:

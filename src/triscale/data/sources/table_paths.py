@@ -210,7 +210,7 @@ class ImagePaths:
             return [name for name in names if name == wanted] or names
         fitting = listed.get(f"{wanted.lower()}.", [])
         fitting = [name for name in fitting if name.rpartition(".")[0] == wanted] or fitting
-        # An array beside a picture of the same name holds something else about it.
+        # An array next to a picture of the same name holds something else about it.
         return [name for name in fitting if not is_named_as_array(name)] or fitting
 
     def _folders_like(self, folder: Path) -> list[Path]:
